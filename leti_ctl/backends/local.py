@@ -1,0 +1,225 @@
+"""The local backend: the graph's units as plain processes on this machine.
+
+One unit that needs the accelerator (or all cores) runs at a time; judging and the light stages run beside it. A unit
+that ends with exit code 75 or is killed by a signal is tried again, everything else fails the run. Nothing is kept
+here that the store does not know: kill the driver at any moment and `resume` goes on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Any, NoReturn, Protocol
+
+from leti_ctl import control
+from leti_ctl.pipeline import Load, Plan, Unit, done_units, plan
+from stages.contract.errors import LetiError, RetryableError, Stopped
+from stages.contract.run import Run
+from stages.contract.spec import RunSpec
+
+SLOTS: dict[Load, int] = {"accelerator": 1, "sandbox": 1, "light": 2}
+ATTEMPTS = 3
+POLL_SECONDS = 0.1
+STOP_POLL_SECONDS = 2.0
+GRACE_SECONDS = 15.0
+_PR_SET_PDEATHSIG = 1
+
+
+class View(Protocol):
+    """What the driver tells about its progress."""
+
+    def started(self, unit: Unit, attempt: int) -> None:
+        """A unit's process was started."""
+
+    def progressed(self, unit: Unit, entry: dict[str, Any]) -> None:
+        """A unit logged `entry`."""
+
+    def finished(self, unit: Unit, seconds: float) -> None:
+        """A unit committed its outputs."""
+
+    def retried(self, unit: Unit, reason: str) -> None:
+        """A unit failed in a way that another try may cure."""
+
+    def tick(self) -> None:
+        """Some time passed."""
+
+
+@dataclass
+class _Process:
+    unit: Unit
+    popen: subprocess.Popen[bytes]
+    log: Path
+    started: float = field(default_factory=time.monotonic)
+    offset: int = 0
+    last_error: str = ""
+
+    def new_entries(self) -> list[dict[str, Any]]:
+        """Return what was logged since the last call; lines that are not JSON come as plain messages."""
+        with open(self.log, "rb") as file:
+            file.seek(self.offset)
+            data = file.read()
+        lines = data[: data.rfind(b"\n") + 1]
+        self.offset += len(lines)
+        return [_parse(line) for line in lines.decode(errors="replace").splitlines() if line.strip()]
+
+
+class Driver:
+    """Runs every unit that is not done, in graph order, until the run is complete, fails or is stopped."""
+
+    def __init__(self, run: Run, spec: RunSpec, view: View) -> None:
+        self.run, self.spec, self.view = run, spec, view
+        self.plan: Plan = plan(spec)
+        self.done = done_units(run, spec, self.plan)
+        self.running: dict[Unit, _Process] = {}
+        self.attempts: Counter[Unit] = Counter()
+        self.not_before: dict[Unit, float] = {}
+        self._stop_checked = time.monotonic()
+
+    def drive(self, *, take_over: bool = False) -> None:
+        """Run to the end. Raises the failed unit's error, or `Stopped`."""
+        with control.driving(self.run, "local", take_over=take_over):
+            control.clear(self.run)
+            previous = signal.signal(signal.SIGTERM, _on_terminate)
+            try:
+                self._loop()
+            except KeyboardInterrupt:
+                raise Stopped(f"interrupted; `leti-ctl resume {self.run.name}` goes on from here") from None
+            finally:
+                self._terminate()
+                signal.signal(signal.SIGTERM, previous)
+
+    def _loop(self) -> None:
+        while len(self.done) < len(self.plan.units):
+            self._check_stop()
+            self._start_ready()
+            time.sleep(POLL_SECONDS)
+            for process in list(self.running.values()):
+                self._watch(process)
+            self.view.tick()
+
+    def _start_ready(self) -> None:
+        for unit in self.plan.units:
+            if unit in self.done or unit in self.running or self.not_before.get(unit, 0) > time.monotonic():
+                continue
+            busy = sum(other.load == unit.load for other in self.running)
+            if busy < SLOTS[unit.load] and all(before in self.done for before in self.plan.after[unit]):
+                self._start(unit)
+
+    def _start(self, unit: Unit) -> None:
+        self.attempts[unit] += 1
+        folder = control.log_folder(self.run)
+        folder.mkdir(parents=True, exist_ok=True)
+        log = folder / f"{unit.id}.{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{self.attempts[unit]}.log"
+        with open(log, "wb") as file:
+            popen = subprocess.Popen(
+                [sys.executable, "-m", *unit.arguments(self.run.uri)],
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=file,
+                env={**os.environ, "LETI_LOG": "json", "PYTHONUNBUFFERED": "1"},
+                start_new_session=True,
+                preexec_fn=_die_with_parent,
+            )
+        self.running[unit] = _Process(unit, popen, log)
+        self.view.started(unit, self.attempts[unit])
+
+    def _watch(self, process: _Process) -> None:
+        code = process.popen.poll()
+        for entry in process.new_entries():
+            # A line without a level is not the stage's own: the last one of a crash is its exception.
+            if entry.get("level", "error") == "error":
+                process.last_error = str(entry.get("message", ""))
+            self.view.progressed(process.unit, entry)
+        if code is not None:
+            self._ended(process, code)
+
+    def _ended(self, process: _Process, code: int) -> None:
+        unit = process.unit
+        del self.running[unit]
+        _kill_group(process.popen.pid, signal.SIGKILL)
+        self._keep_log(process.log)
+        if code == 0:
+            self.done.add(unit)
+            self.view.finished(unit, time.monotonic() - process.started)
+            return
+        reason = process.last_error or (f"killed by signal {-code}" if code < 0 else f"exit code {code}")
+        may_help = code == RetryableError.exit_code or code < 0
+        if may_help and self.attempts[unit] < ATTEMPTS:
+            self.not_before[unit] = time.monotonic() + 4.0 ** (self.attempts[unit] - 1)
+            self.view.retried(unit, reason)
+            return
+        self._fail(unit, code, reason)
+
+    def _fail(self, unit: Unit, code: int, reason: str) -> NoReturn:
+        failure = control.Failure(unit=unit.id, label=unit.label, exit_code=code, message=reason, at=control.now())
+        control.record_failure(self.run, failure)
+        error = LetiError(
+            f"{unit.label} failed: {reason}; see `leti-ctl logs {self.run.name} --stage {unit.stage}`, "
+            f"then `leti-ctl resume {self.run.name}`"
+        )
+        error.exit_code = code if code > 0 else 1
+        raise error
+
+    def _check_stop(self) -> None:
+        if time.monotonic() - self._stop_checked > STOP_POLL_SECONDS:
+            self._stop_checked = time.monotonic()
+            if control.is_stop_requested(self.run):
+                raise Stopped(f"stopped on request; `leti-ctl resume {self.run.name}` goes on from here")
+
+    def _terminate(self) -> None:
+        """End what still runs: ask, wait, then kill the whole group."""
+        for process in self.running.values():
+            _kill_group(process.popen.pid, signal.SIGTERM)
+        deadline = time.monotonic() + GRACE_SECONDS
+        for process in self.running.values():
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.popen.wait(max(0.0, deadline - time.monotonic()))
+            _kill_group(process.popen.pid, signal.SIGKILL)
+            process.popen.wait()
+            self._keep_log(process.log)
+        self.running.clear()
+
+    def _keep_log(self, log: Path) -> None:
+        if self.run.store.local_path(self.run.key("logs")) is None:
+            self.run.store.upload(self.run.key(f"logs/{log.name}"), log)
+
+
+def _parse(line: str) -> dict[str, Any]:
+    try:
+        entry = json.loads(line)
+    except ValueError:
+        entry = None
+    return entry if isinstance(entry, dict) else {"event": "log", "message": line}
+
+
+def _on_terminate(_signal: int, _frame: FrameType | None) -> NoReturn:
+    raise Stopped("asked to stop; `leti-ctl resume` goes on from here")
+
+
+def _kill_group(pid: int, number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(pid, number)
+
+
+def _bind_prctl() -> Callable[..., int]:
+    prctl = ctypes.CDLL(None, use_errno=True).prctl
+    return prctl
+
+
+_prctl = _bind_prctl()
+
+
+def _die_with_parent() -> None:
+    """Have the kernel end the stage when the driver dies, however it dies (prctl(2), PR_SET_PDEATHSIG)."""
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

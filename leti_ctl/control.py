@@ -1,0 +1,172 @@
+"""Who drives a run, who asked it to stop, what failed: small control objects beside the artifacts, never in them.
+
+| key | written by | meaning |
+|---|---|---|
+| `spec.json` | submit | the spec the run was made with; decides its digest |
+| `amendments/NNNN.json` | resume | the same spec with other compatible fields (more iterations) |
+| `control/driver.json` | backend | the process that drives the run; removed when it ends |
+| `control/stop.json` | stop | asks the driver to end; removed by resume |
+| `control/failures/UNIT.json` | backend | why a unit failed for good; removed by resume |
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+from stages.contract.errors import UsageError
+from stages.contract.records import Record
+from stages.contract.run import Run, resume_spec
+from stages.contract.spec import RunSpec
+from stages.contract.store import Store
+
+
+class Driver(Record):
+    """The process that drives a run."""
+
+    backend: str
+    host: str
+    pid: int
+    born: int
+    """Clock ticks after boot at which the process started; tells a reused pid from the same process."""
+    since: str
+
+    @property
+    def is_here(self) -> bool:
+        """Whether it runs, or ran, on this machine."""
+        return self.host == platform.node()
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the process exists; on another machine nobody can tell, so yes."""
+        return not self.is_here or _born(self.pid) == self.born
+
+
+class Failure(Record):
+    """Why a unit failed for good."""
+
+    unit: str
+    label: str
+    exit_code: int
+    message: str
+    at: str
+
+
+def now() -> str:
+    """Return the time in UTC, ISO 8601, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def run_names(store: Store) -> list[str]:
+    """Return the names of the runs of a store, sorted."""
+    keys = (key.split("/") for key in store.list("runs/"))
+    return sorted({parts[1] for parts in keys if len(parts) > 2})
+
+
+def open_run(store: Store, name: str) -> Run:
+    """Return an existing run; `UsageError` when there is none or its name is not one."""
+    if "/" in name or name in ("", ".", ".."):
+        raise UsageError(f"RUN {name!r}: a run's name has no slash; `leti-ctl runs` lists them")
+    run = Run(store, name)
+    _ = run.spec
+    return run
+
+
+def current_spec(run: Run) -> RunSpec:
+    """Return the run's spec with its newest amendment."""
+    keys = list(run.store.list(run.key("amendments/")))
+    return RunSpec.model_validate_json(run.store.get(keys[-1])) if keys else run.spec
+
+
+def amend(run: Run, wanted: RunSpec) -> None:
+    """Record that compatible fields changed; `UsageError` with a diff when others did."""
+    if wanted != current_spec(run):
+        resume_spec(run.spec, wanted)
+        number = len(list(run.store.list(run.key("amendments/"))))
+        run.store.put_if_absent(run.key(f"amendments/{number:04d}.json"), wanted.to_json().encode())
+
+
+def find_driver(run: Run) -> Driver | None:
+    """Return who drives the run, or None when nobody does."""
+    try:
+        return Driver.model_validate_json(run.store.get(run.key("control/driver.json")))
+    except KeyError:
+        return None
+
+
+@contextmanager
+def driving(run: Run, backend: str, *, take_over: bool = False) -> Iterator[None]:
+    """Hold the run for this process; `UsageError` when another live one holds it."""
+    key = run.key("control/driver.json")
+    pid = os.getpid()
+    mine = Driver(backend=backend, host=platform.node(), pid=pid, born=_born(pid) or 0, since=now())
+    other = find_driver(run)
+    if other and (take_over or not other.is_alive):
+        run.store.delete(key)
+    if not run.store.put_if_absent(key, mine.model_dump_json().encode()):
+        other = find_driver(run) or mine
+        remedy = "" if other.is_here else "; if that machine is gone, add --take-over"
+        raise UsageError(
+            f"run {run.name} is driven by process {other.pid} on {other.host} since {other.since}; "
+            f"`leti-ctl stop {run.name}` ends it{remedy}"
+        )
+    try:
+        yield
+    finally:
+        run.store.delete(key)
+
+
+def request_stop(run: Run) -> bool:
+    """Ask the run's driver to stop, by store and, on this machine, by signal; return whether there is a driver."""
+    driver = find_driver(run)
+    if driver is None or not driver.is_alive:
+        return False
+    run.store.put_if_absent(run.key("control/stop.json"), json.dumps({"at": now()}).encode())
+    if driver.is_here:
+        os.kill(driver.pid, signal.SIGTERM)
+    return True
+
+
+def is_stop_requested(run: Run) -> bool:
+    """Whether somebody asked the run to stop."""
+    return run.store.size(run.key("control/stop.json")) is not None
+
+
+def record_failure(run: Run, failure: Failure) -> None:
+    """Keep why a unit failed."""
+    run.store.put_if_absent(run.key(f"control/failures/{failure.unit}.json"), failure.model_dump_json().encode())
+
+
+def failures(run: Run) -> list[Failure]:
+    """Return what failed since the last resume."""
+    keys = run.store.list(run.key("control/failures/"))
+    return [Failure.model_validate_json(run.store.get(key)) for key in keys]
+
+
+def clear(run: Run) -> None:
+    """Forget stop requests and failures: the run is to go on."""
+    for key in [run.key("control/stop.json"), *run.store.list(run.key("control/failures/"))]:
+        run.store.delete(key)
+
+
+def log_folder(run: Run) -> Path:
+    """Return where stages on this machine log: in a local store, else under the user's state folder."""
+    local = run.store.local_path(run.key("logs"))
+    state = Path(os.environ.get("XDG_STATE_HOME", Path.home() / ".local" / "state"))
+    return local or state / "leti" / run.name / "logs"
+
+
+def _born(pid: int) -> int | None:
+    """Start time of a live process in clock ticks (proc(5), stat field 22); None when there is none."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return None
+    state, *fields = stat.rpartition(")")[2].split()
+    return None if state == "Z" else int(fields[18])

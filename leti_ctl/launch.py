@@ -1,0 +1,75 @@
+"""Creating a run and driving it on this machine, with what has to be true before the first minute is spent."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import shutil
+import time
+
+import click
+
+from leti_ctl import specs, summary, tables
+from leti_ctl.backends.local import Driver
+from leti_ctl.pipeline import done_units, plan
+from leti_ctl.progress import make_view
+from stages.contract.errors import SandboxUnavailable, UsageError
+from stages.contract.run import Run
+from stages.contract.spec import RunSpec
+from stages.contract.store import open_store
+
+
+def make_name(stem: str) -> str:
+    """Return a run name nobody has: what it runs, when, and a little chance."""
+    return f"{stem}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
+
+
+def create(spec: RunSpec, store_uri: str, name: str) -> Run:
+    """Write the spec of a new run; `UsageError` when the name is taken."""
+    if not name or set(name) & set("/\\?#") or name.startswith("."):
+        raise UsageError(f"--name {name!r}: use letters, digits, dots, dashes and underscores")
+    run = Run(open_store(store_uri), name)
+    if not run.create(spec):
+        raise UsageError(f"--name {name!r}: the run exists; `leti-ctl resume {name}` goes on with it")
+    return run
+
+
+def drive(run: Run, spec: RunSpec, *, as_json: bool, take_over: bool = False) -> None:
+    """Drive the run to its end on this machine and print its summary."""
+    _check_machine(spec)
+    whole = plan(spec)
+    done = len(done_units(run, spec, whole))
+    click.echo(f"run {run.name} on this machine (backend local), artifacts in {run.uri}", err=True)
+    with make_view(len(whole.units), done) as view:
+        Driver(run, spec, view).drive(take_over=take_over)
+    found = summary.summarize(run)
+    if as_json:
+        click.echo(json.dumps(found, indent=2))
+    else:
+        tables.print_summary(found)
+
+
+def print_plan(spec: RunSpec, *, as_json: bool) -> None:
+    """Print the resolved spec and every unit in starting order."""
+    whole = plan(spec)
+    if as_json:
+        units = [
+            {"unit": unit.id, "stage": unit.stage, "iteration": unit.iteration, "split": unit.split,
+             "part": str(unit.part), "after": [other.id for other in whole.after[unit]]}
+            for unit in whole.units
+        ]  # fmt: skip
+        data = {"spec": spec.model_dump(mode="json"), "spec_sha256": spec.digest(), "plan": units}
+        click.echo(json.dumps(data, indent=2))
+        return
+    click.echo(f"{specs.to_yaml(spec)}\n# plan: {len(whole.units)} units, spec {spec.digest()[:12]}")
+    for unit in whole.units:
+        click.echo(f"#   {unit.label}")
+
+
+def _check_machine(spec: RunSpec) -> None:
+    """Refuse now what would fail only after the first samples are generated."""
+    if spec.execute.sandbox == "gvisor" and spec.uses_samples() and shutil.which("runsc") is None:
+        raise SandboxUnavailable(
+            "execute.sandbox: gvisor needs runsc, which is not on the PATH; install it (Debian: apt-get install -t "
+            "bookworm-backports runsc) or choose the weaker --set execute.sandbox=process"
+        )

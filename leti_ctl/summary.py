@@ -1,0 +1,125 @@
+"""What a run has come to: one JSON shape, made from metrics and part records; tables render it."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from leti_ctl import control
+from leti_ctl.pipeline import Plan, Unit, done_units, plan
+from stages.contract.artifacts import PartRecord, Ref
+from stages.contract.errors import LetiError
+from stages.contract.records import Metrics
+from stages.contract.run import Run
+from stages.contract.spec import RunSpec
+from stages.contract.store import Store
+
+
+def summarize(run: Run) -> dict[str, Any]:
+    """Return the run's phase, progress, and per iteration its scores, speeds and seconds per stage."""
+    spec = control.current_spec(run)
+    whole = plan(spec)
+    done = done_units(run, spec, whole)
+    failures = control.failures(run)
+    iterations = [_iteration(run, spec, whole, done, number) for number in range(spec.iterations + 1)]
+    return {
+        "run": run.name,
+        "uri": run.uri,
+        "phase": phase(run, len(done) == len(whole.units), bool(failures)),
+        "spec_sha256": spec.digest(),
+        "iterations": spec.iterations,
+        "units": {"done": len(done), "total": len(whole.units)},
+        "failures": [failure.model_dump() for failure in failures],
+        "best": _best(iterations, spec),
+        "per_iteration": [row for row in iterations if row["seconds"] or row["scores"]],
+    }
+
+
+def phase(run: Run, complete: bool, failed: bool) -> str:
+    """Return the run's phase in Argo's words, and Stopped for a run that waits to be resumed."""
+    driver = control.find_driver(run)
+    if complete:
+        return "Succeeded"
+    if driver and driver.is_alive:
+        return "Running"
+    return "Failed" if failed else "Stopped"
+
+
+def _iteration(run: Run, spec: RunSpec, whole: Plan, done: set[Unit], number: int) -> dict[str, Any]:
+    units = [unit for unit in whole.units if unit.iteration == number and unit.stage != "prepare"]
+    finished = [unit for unit in units if unit in done]
+    records = {unit: _record(run, unit, spec) for unit in finished}
+    seconds: defaultdict[str, float] = defaultdict(float)
+    for unit, record in records.items():
+        seconds[unit.stage] += record.made.seconds
+    return {
+        "iteration": number,
+        "done": len(finished),
+        "units": len(units),
+        "scores": {one.name: score for one in spec.passes() if (score := _score(run, number, one.name))},
+        "seconds": {stage: round(value, 1) for stage, value in seconds.items()},
+        "tokens_per_second": _rate(records, "generate", "tokens", "generate_seconds"),
+        "executions_per_second": _rate(records, "execute", "executions", "execute_seconds"),
+        "training_tokens_per_second": _rate(records, "train", "tokens", "train_seconds"),
+        "loss": _last_loss(records),
+    }
+
+
+def _record(run: Run, unit: Unit, spec: RunSpec) -> PartRecord:
+    record = run.find_part(unit.outputs(spec)[-1], unit.part)
+    assert record is not None, f"{unit.id} was done a moment ago"
+    return record
+
+
+def _score(run: Run, iteration: int, name: str) -> dict[str, Any] | None:
+    ref = Ref("metrics", iteration, name)
+    if run.find_index(ref) is None:
+        return None
+    metrics = next(run.read(ref, Metrics))
+    return metrics.model_dump(exclude={"iteration", "split"})
+
+
+def _rate(records: Mapping[Unit, PartRecord], stage: str, amount: str, seconds: str) -> float | None:
+    """Amount per second of work over a stage's units: totals divided, so that a large unit counts as such."""
+    counters = [record.made.counters for unit, record in records.items() if unit.stage == stage]
+    spent = sum(each.get(seconds, 0.0) for each in counters)
+    return round(sum(each.get(amount, 0.0) for each in counters) / spent, 1) if spent else None
+
+
+def _last_loss(records: Mapping[Unit, PartRecord]) -> float | None:
+    losses = [r.made.counters["loss"] for r in records.values() if "loss" in r.made.counters]
+    return round(losses[-1], 4) if losses else None
+
+
+def _best(iterations: Iterable[Mapping[str, Any]], spec: RunSpec) -> dict[str, Any] | None:
+    """The iteration with the highest pass@1 on the split the spec selects on; the earliest among equals."""
+    names = [one.name for one in spec.passes() if one.split == spec.evaluate.select_on]
+    scored = [
+        (max(row["scores"][name]["pass_at_k"][str(min(spec.evaluate.k))]["value"] for name in names), row["iteration"])
+        for row in iterations
+        if all(name in row["scores"] for name in names)
+    ]
+    if not scored:
+        return None
+    value, iteration = max(scored, key=lambda pair: (pair[0], -pair[1]))
+    return {"iteration": iteration, "selected_on": spec.evaluate.select_on, f"pass@{min(spec.evaluate.k)}": value}
+
+
+def outline(store: Store, name: str) -> dict[str, Any]:
+    """Return one row about a run; a run whose spec cannot be read is listed as such, not hidden."""
+    run = Run(store, name)
+    try:
+        spec = control.current_spec(run)
+    except LetiError as error:
+        return {"run": name, "phase": "Unreadable", "iterations": "", "units": str(error), "model": "", "task": ""}
+    whole = plan(spec)
+    done = len(done_units(run, spec, whole))
+    return {
+        "run": name,
+        "phase": phase(run, done == len(whole.units), bool(control.failures(run))),
+        "iterations": spec.iterations,
+        "units": f"{done}/{len(whole.units)}",
+        "model": spec.model.source,
+        "task": spec.task.name,
+    }
