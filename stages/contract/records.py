@@ -122,7 +122,11 @@ class Metrics(Record):
     temperature: float
     reward_token: RewardToken
     num_problems: NonNegativeInt
+    """Problems that the figures below are about."""
+    num_excluded_problems: NonNegativeInt = 0
+    """Problems left without a sample by infrastructure errors."""
     num_samples: NonNegativeInt
+    """All samples, those with infrastructure errors included."""
     num_infra_errors: NonNegativeInt
     """Samples the platform failed on; excluded from every figure below."""
     pass_at_k: dict[str, Interval]
@@ -134,8 +138,11 @@ class Metrics(Record):
     error_types: dict[str, NonNegativeInt]
     """Exception class to number of samples, most frequent first; outcomes without a class under their own name."""
     outcomes: dict[str, NonNegativeInt]
+    """Outcome to number of samples, most frequent first."""
     mean_solution_tokens: float
+    """Per sample, without the end-of-sequence token."""
     mean_feedback_characters: float
+    """Per sample that did not pass."""
     eos_rate: float = Field(ge=0, le=1)
     """Share of samples that the model ended itself."""
 
