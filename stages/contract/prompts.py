@@ -20,9 +20,12 @@ from stages.contract.records import RewardToken
 
 _SPECIAL = re.compile(r"<(\\*)\|(/?\w+)\|>")
 _ESCAPED = re.compile(r"<\\(\\*)\|(/?\w+)\|>")
-# Everything a terminal or a tokenizer could act on; newline and tab are ordinary in program text.
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]")
-_SURROGATE = re.compile(r"[\ud800-\udfff]")
+# Everything a terminal or a tokenizer could act on, or a reader cannot see: control, bidirectional, zero-width and tag
+# characters, line separators, lone surrogates. Newline and tab are ordinary in program text.
+_HIDDEN = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
+    "\ud800-\udfff\U000e0000-\U000e007f]"
+)
 _PARTS = re.compile(r"<\|(/?\w+)\|>")
 
 
@@ -72,8 +75,7 @@ def sanitize(text: str) -> str:
     Python escapes, so that nothing hides in a row and the text always encodes as UTF-8.
     """
     text = text.replace("\r\n", "\n").replace("\r", "\n")
-    text = _CONTROL.sub(lambda match: _python_escape(match.group()), text)
-    return _SURROGATE.sub(lambda match: _python_escape(match.group()), text)
+    return _HIDDEN.sub(lambda match: _python_escape(match.group()), text)
 
 
 def cap(text: str, characters: int) -> str:
@@ -81,7 +83,9 @@ def cap(text: str, characters: int) -> str:
     if len(text) <= characters:
         return text
     mark = "[...]\n"
-    return (mark + text[len(text) - characters + len(mark) :]) if characters > len(mark) else text[-characters:]
+    if characters <= len(mark):
+        return text[len(text) - characters :]
+    return mark + text[len(text) - characters + len(mark) :]
 
 
 def render(parts: Parts, tokens: SpecialTokens) -> str:
@@ -103,6 +107,10 @@ def parse(sequence: str, tokens: SpecialTokens) -> Parts:
         feedback, closed, rest = rest.removeprefix(tokens.feedback_open).partition(tokens.feedback_close)
         if not closed:
             raise ArtifactError(f"{tokens.feedback_open} is never closed by {tokens.feedback_close}")
+        if reward == tokens.good:
+            raise ArtifactError("a passed sample carries feedback; only failures may")
+        if not feedback:
+            raise ArtifactError("empty feedback is written as no block at all")
     for free in (feedback, rest):
         if stray := next((m.group() for m in _PARTS.finditer(free)), None):
             raise ArtifactError(f"special token {stray} inside free text")
@@ -122,5 +130,6 @@ def first_block(solution: str, *, legacy: bool = False) -> str:
     return (solution[: found.start()] if found else solution).rstrip()
 
 
-def _python_escape(characters: str) -> str:
-    return "".join(f"\\x{ord(c):02x}" if ord(c) < 0x100 else f"\\u{ord(c):04x}" for c in characters)
+def _python_escape(character: str) -> str:
+    code = ord(character)
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"

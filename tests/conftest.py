@@ -1,0 +1,83 @@
+"""What every test stands on: an environment without the developer's accounts, stores to commit to, stages to start."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from stages.contract.run import Run
+from stages.contract.spec import RunSpec
+from stages.contract.store import LocalStore
+
+if TYPE_CHECKING:
+    from tests.s3 import S3Server
+
+ROOT = Path(__file__).parent.parent
+ACCOUNT = {
+    "AWS_ACCESS_KEY_ID": "testing",
+    "AWS_SECRET_ACCESS_KEY": "testing",
+    "AWS_DEFAULT_REGION": "us-east-1",
+    "AWS_EC2_METADATA_DISABLED": "true",
+    "AWS_CONFIG_FILE": "/dev/null",
+    "AWS_SHARED_CREDENTIALS_FILE": "/dev/null",
+}
+
+
+@pytest.fixture(autouse=True, scope="session")
+def isolated_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No account, profile, proxy or setting of whoever runs the tests reaches them or the processes they start."""
+    mine = pytest.MonkeyPatch()
+    for name in [name for name in os.environ if name.startswith(("AWS_", "LETI_"))]:
+        mine.delenv(name)
+    for name, value in ACCOUNT.items():
+        mine.setenv(name, value)
+    mine.setenv("no_proxy", "127.0.0.1,localhost")
+    mine.setenv("LETI_SCRATCH", str(tmp_path_factory.mktemp("scratch")))
+    yield
+    mine.undo()
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[S3Server]:
+    """moto's S3 behind real HTTP on a free loopback port; imported here because moto takes a second."""
+    from tests.s3 import S3Server
+
+    with S3Server() as server:
+        yield server
+
+
+@pytest.fixture
+def s3_uri(s3_server: S3Server) -> str:
+    """A URI in a fresh bucket, its server named in it."""
+    return f"s3://{s3_server.make_bucket()}/leti?endpoint_url={s3_server.url}"
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    """A new run in a folder, with the spec's defaults."""
+    made = Run(LocalStore(tmp_path / "store"), "r1")
+    made.create(RunSpec())
+    return made
+
+
+StartStage = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def start_stage() -> StartStage:
+    """`start_stage("evaluate", run, "--iteration", "0", LETI_LOG="json")` as a container does it."""
+
+    def start(stage: str, run: Run | str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        uri = run if isinstance(run, str) else run.uri
+        line = [sys.executable, "-m", f"stages.{stage}", "--run", uri, *arguments]
+        return subprocess.run(
+            line, cwd=ROOT, env={**os.environ, **environment}, capture_output=True, text=True, timeout=120, check=False
+        )
+
+    return start
