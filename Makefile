@@ -1,0 +1,43 @@
+# leti: `make demo` and `make test` are all a fresh machine needs.
+.DEFAULT_GOAL := help
+.PHONY: help demo test check format bench lock clean
+PYTHON ?= python3
+STORE ?= leti-store
+SANDBOX ?= gvisor
+BIN := .venv/bin
+# One process per core is enough: torch would otherwise start as many threads in every worker.
+PYTEST := $(BIN)/python -m pytest
+
+help: ## list the targets
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+demo: .venv/ready ## install everything, then two real iterations on this machine (under 10 minutes on 2 cores)
+	@sh scripts/runsc.sh $(SANDBOX)
+	$(BIN)/leti-ctl submit --preset quickstart --iterations 2 --store $(STORE) --set execute.sandbox=$(SANDBOX)
+
+test: .venv/ready ## every test that needs neither GPU nor cluster (under 15 minutes on 2 cores)
+	@sh scripts/runsc.sh gvisor
+	$(PYTEST) -q -m "not slow"
+	$(PYTEST) -q -m slow
+
+check: .venv/ready ## lint, formatting and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: .venv/ready ## rewrite the sources in house style
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: .venv/ready ## the figures of benchmarks/README.md, measured here
+	@for each in benchmarks/*/run.py; do echo "== $$each"; $(BIN)/python $$each || exit 1; done
+
+lock: .venv/ready ## write the versions of this environment to constraints.txt
+	sh scripts/lock.sh
+
+clean: ## remove the environment and caches, never a store
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+.venv/ready: pyproject.toml constraints.txt scripts/venv.sh
+	@sh scripts/venv.sh $(PYTHON)
+	@touch $@
