@@ -1,4 +1,4 @@
-"""An S3 server for tests: moto over real HTTP, with one lock where S3 is atomic and moto is not, and faults to order."""
+"""An S3 server for tests: moto over real HTTP, one lock where S3 is atomic and moto is not, and faults to order."""
 
 from __future__ import annotations
 

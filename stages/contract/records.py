@@ -168,6 +168,10 @@ def read_rows(lines: Iterable[bytes], record: type[R], *, source: str) -> Iterat
 def first_fault(error: ValidationError) -> str:
     """One line for the first thing pydantic found: the field's dotted path, the message and the value."""
     fault = error.errors(include_url=False)[0]
-    path = ".".join(str(part) for part in fault["loc"]) or "(row)"
-    shown = repr(fault["input"])
-    return f"{path}: {fault['msg']}, got {shown if len(shown) <= 80 else shown[:77] + '...'}"
+    path = ".".join(str(part) for part in fault["loc"])
+    if fault["type"] == "value_error":
+        # A rule of our own: it shows the value itself, and names the field where it is about several.
+        message = str(fault.get("ctx", {}).get("error", fault["msg"]))
+        return f"{path}: {message}" if path else message
+    shown = "" if fault["type"] == "missing" else f", got {fault['input']!r}"
+    return f"{path or '(row)'}: {fault['msg']}{shown if len(shown) <= 86 else shown[:83] + '...'}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 
 
 def derive_seed(root: int, *path: str | int) -> int:
@@ -10,5 +11,5 @@ def derive_seed(root: int, *path: str | int) -> int:
 
     Equal paths give equal seeds on every machine; different paths give unrelated ones.
     """
-    text = "\0".join(map(str, (root, *path)))
+    text = json.dumps([root, *path])
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1

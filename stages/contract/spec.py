@@ -21,14 +21,19 @@ TaskName = Literal["basics", "mbpp"]
 Split = Literal["train", "validation", "test"]
 Sandbox = Literal["gvisor", "process"]
 Probability = Annotated[float, Field(gt=0, le=1)]
+DecayRate = Annotated[float, Field(ge=0, lt=1)]
 Token = Annotated[str, Field(pattern=r"^<\|/?\w+\|>$")]
 COMPATIBLE = {"compatible": True}
+PROMPT_MULTIPLE = 128
+"""With `length_mode: total` prompts are padded to a multiple of so many tokens, as the official code does."""
 
 
 class Section(BaseModel):
-    """A group of fields: frozen, unknown keys refused, no conversion between types."""
+    """A group of fields: frozen, unknown keys refused, no conversion between types, numbers finite."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
 
 
 class Tokens(Section):
@@ -206,7 +211,7 @@ class TrainSpec(Section):
     """Constant, without warm-up."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
     """AdamW's, not on norms and biases."""
-    betas: tuple[float, float] = (0.9, 0.999)
+    betas: tuple[DecayRate, DecayRate] = (0.9, 0.999)
     """AdamW's."""
     eps: PositiveFloat = 1e-8
     """AdamW's."""
@@ -350,7 +355,14 @@ def task_names() -> tuple[str, ...]:
 def _conflicts(spec: RunSpec) -> tuple[tuple[bool, str], ...]:
     """Return every rule between fields with its message: field, value, remedy."""
     train, evaluate, build, generate = spec.train, spec.evaluate, spec.build, spec.generate
+    temperatures = evaluate.temperatures or ()
     return (
+        (evaluate.k == (), "evaluate.k: empty; name at least one k, such as [1]"),
+        (evaluate.splits == (), "evaluate.splits: empty; name validation, test or both"),
+        (
+            evaluate.temperatures == (),
+            "evaluate.temperatures: empty; name at least one temperature or set it to null",
+        ),
         (
             max(evaluate.k, default=0) > evaluate.samples_per_problem,
             f"evaluate.k: pass@{max(evaluate.k, default=0)} needs at least that many samples, but "
@@ -396,18 +408,17 @@ def _conflicts(spec: RunSpec) -> tuple[tuple[bool, str], ...]:
             "sampled ids; set build.solution_ids to retokenized",
         ),
         (
-            any(s.length_mode == "total" and s.max_new_tokens <= 128 for s in (generate, evaluate)),
-            "max_new_tokens: with length_mode total the prompt alone takes a multiple of 128 tokens; "
-            "set more than 128 or use length_mode new_tokens",
+            len({f"{temperature:g}" for temperature in temperatures}) < len(temperatures),
+            f"evaluate.temperatures: each temperature once, to six digits, got {', '.join(map(str, temperatures))}; "
+            "drop the second",
         ),
-        (
-            evaluate.temperatures is not None and len(set(evaluate.temperatures)) < max(1, len(evaluate.temperatures)),
-            f"evaluate.temperatures: each temperature once, got {evaluate.temperatures}",
+        *(
+            (
+                sampling.length_mode == "total" and sampling.max_new_tokens <= PROMPT_MULTIPLE,
+                f"{name}.max_new_tokens: {sampling.max_new_tokens} with length_mode total, where the prompt alone "
+                f"takes a multiple of {PROMPT_MULTIPLE} tokens; set more than {PROMPT_MULTIPLE} or use length_mode "
+                "new_tokens",
+            )
+            for name, sampling in (("generate", generate), ("evaluate", evaluate))
         ),
-        (
-            evaluate.temperatures == (),
-            "evaluate.temperatures: empty; name at least one temperature or set it to null",
-        ),
-        (evaluate.splits == (), "evaluate.splits: empty; name validation, test or both"),
-        (evaluate.k == (), "evaluate.k: empty; name at least one k, such as [1]"),
     )
