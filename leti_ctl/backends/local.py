@@ -11,12 +11,14 @@ import contextlib
 import ctypes
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
@@ -84,11 +86,12 @@ class Driver:
         self.running: dict[Unit, _Process] = {}
         self.attempts: Counter[Unit] = Counter()
         self.not_before: dict[Unit, float] = {}
+        self.scratch = Path(os.environ.get("LETI_SCRATCH") or tempfile.gettempdir()) / f"leti-{run.name}"
         self._stop_checked = time.monotonic()
 
     def drive(self, *, take_over: bool = False) -> None:
         """Run to the end. Raises the failed unit's error, or `Stopped`."""
-        with control.driving(self.run, "local", take_over=take_over):
+        with control.driving(self.run, "local", take_over=take_over), self._scratch():
             control.clear(self.run)
             previous = signal.signal(signal.SIGTERM, _on_terminate)
             try:
@@ -98,6 +101,16 @@ class Driver:
             finally:
                 self._terminate()
                 signal.signal(signal.SIGTERM, previous)
+
+    @contextlib.contextmanager
+    def _scratch(self) -> Iterator[None]:
+        """Give the stages one scratch folder; what a killed driver left in it goes first."""
+        shutil.rmtree(self.scratch, ignore_errors=True)
+        self.scratch.mkdir(parents=True)
+        try:
+            yield
+        finally:
+            shutil.rmtree(self.scratch, ignore_errors=True)
 
     def _loop(self) -> None:
         while len(self.done) < len(self.plan.units):
@@ -127,7 +140,7 @@ class Driver:
                 stdin=subprocess.DEVNULL,
                 stdout=file,
                 stderr=file,
-                env={**os.environ, "LETI_LOG": "json", "PYTHONUNBUFFERED": "1"},
+                env={**os.environ, "LETI_LOG": "json", "LETI_SCRATCH": str(self.scratch), "PYTHONUNBUFFERED": "1"},
                 start_new_session=True,
                 preexec_fn=_die_with_parent,
             )
