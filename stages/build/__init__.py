@@ -1,0 +1,1 @@
+"""build: executions become FCFT sequences, packed per training step."""
