@@ -1,0 +1,261 @@
+"""Which programs may share an interpreter with others of their kind.
+
+A certified program cannot touch the interpreter it runs in: it names nothing but its own definitions, a list of
+harmless built-ins, and listed members of a few standard modules; it stores attributes only on its own `self`. So nothing it
+does outlives its namespace, and the next program finds what the first one found. Everything that is not on a
+list is refused, and a refused program simply gets a process of its own: a wrong "no" costs milliseconds.
+
+A wrong "yes" could disturb a neighbour but never forge a verdict, which is made in another process.
+"""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import collections
+import string
+
+SAFE_BUILTINS = frozenset(
+    """abs all any ascii bin bool bytearray bytes chr complex dict divmod enumerate filter float frozenset hash hex int
+    isinstance iter len list map max min next oct ord pow print range repr reversed round set slice sorted str sum tuple zip
+    True False None NotImplemented Ellipsis""".split()
+) | {
+    name
+    for name, value in vars(builtins).items()
+    if isinstance(value, type) and issubclass(value, Exception) and not issubclass(value, (MemoryError, RecursionError))
+}
+
+MODULES: dict[str, frozenset[str]] = {
+    "math": frozenset(name for name in dir(__import__("math")) if not name.startswith("_")),
+    "cmath": frozenset("acos asin atan cos e exp inf isclose log log10 phase pi polar rect sin sqrt tan tau".split()),
+    "itertools": frozenset(
+        """accumulate chain combinations combinations_with_replacement compress count cycle dropwhile filterfalse groupby
+        islice pairwise permutations product repeat starmap takewhile tee zip_longest""".split()
+    ),
+    "collections": frozenset("Counter OrderedDict defaultdict deque namedtuple".split()),
+    "functools": frozenset("reduce partial lru_cache cache cmp_to_key".split()),
+    "heapq": frozenset("heapify heappop heappush heappushpop heapreplace merge nlargest nsmallest".split()),
+    "bisect": frozenset("bisect bisect_left bisect_right insort insort_left insort_right".split()),
+    "string": frozenset(
+        "ascii_letters ascii_lowercase ascii_uppercase digits hexdigits octdigits printable punctuation whitespace".split()
+    ),
+    "operator": frozenset(
+        """add and_ concat contains countOf eq floordiv ge getitem gt index indexOf inv invert is_ is_not itemgetter le lt mod
+        mul ne neg not_ or_ pos pow sub truediv truth xor""".split()
+    ),
+    "re": frozenset(
+        """A ASCII DOTALL I IGNORECASE M MULTILINE S VERBOSE X compile escape findall finditer fullmatch match search split sub
+        subn""".split()
+    ),
+    "typing": frozenset(
+        """Any Callable Deque Dict FrozenSet Generator Iterable Iterator List Mapping Optional Sequence Set Tuple
+        Union""".split()
+    ),
+    "sys": frozenset({"maxsize"}),
+    "copy": frozenset({"copy", "deepcopy"}),
+}
+IMMUTABLE_CLASSES = frozenset("OrderedDict defaultdict deque partial".split())
+"""Classes written in C: an attribute cannot be stored on them, so they may appear as values."""
+PYTHON_CLASSES = frozenset({"Counter"})
+"""Classes that could be written to: only ever called."""
+
+DATA_METHODS = frozenset(
+    name
+    for kind in (
+        str, bytes, bytearray, int, float, complex, list, tuple, dict, set, frozenset, range, slice,
+        collections.Counter, collections.OrderedDict, collections.defaultdict, collections.deque,
+        type(__import__("re").compile("")), type(__import__("re").match("", "")),
+    )
+    for name in dir(kind)
+    if not name.startswith("_")
+) | {"args"}  # fmt: skip
+DATA_METHODS -= {"format", "format_map"}
+"""`str.format` follows attribute names inside its text, which no syntax tree shows; it is allowed on literal texts only."""
+
+PRIVATE_PREFIXES = ("_", "gi_", "cr_", "ag_", "f_", "tb_", "co_", "func_", "im_")
+OWN_METHODS = frozenset(
+    f"__{name}__"
+    for name in """init repr str eq ne lt le gt ge hash len iter next getitem setitem contains call add sub mul neg bool
+    abs""".split()
+)
+
+NODES = (
+    ast.Module, ast.FunctionDef, ast.Lambda, ast.arguments, ast.arg, ast.Return, ast.Assign, ast.AugAssign, ast.AnnAssign,
+    ast.Delete, ast.For, ast.While, ast.If, ast.Raise, ast.Try, ast.ExceptHandler, ast.Assert, ast.Import, ast.ImportFrom,
+    ast.alias, ast.Global, ast.Nonlocal, ast.Expr, ast.Pass, ast.Break, ast.Continue, ast.BoolOp, ast.NamedExpr, ast.BinOp,
+    ast.UnaryOp, ast.IfExp, ast.Dict, ast.Set, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp, ast.comprehension,
+    ast.Yield, ast.YieldFrom, ast.Compare, ast.Call, ast.keyword, ast.FormattedValue, ast.JoinedStr, ast.Constant,
+    ast.Attribute, ast.Subscript, ast.Starred, ast.Name, ast.List, ast.Tuple, ast.Slice, ast.ClassDef,
+    ast.expr_context, ast.boolop, ast.operator, ast.unaryop, ast.cmpop,
+)  # fmt: skip
+
+
+class _Doubt(Exception):
+    """Something that is on no list."""
+
+
+def is_harmless(tree: ast.Module) -> bool:
+    """True where every part of the program is on the lists above."""
+    try:
+        _Check(tree).run()
+    except (_Doubt, RecursionError):
+        return False
+    return True
+
+
+class _Check:
+    """One pass over a program with what it defines and imports at hand."""
+
+    def __init__(self, tree: ast.Module) -> None:
+        self.nodes = list(ast.walk(tree))
+        self.tree = tree
+        self.modules: dict[str, str] = {}
+        self.python_classes: set[str] = set()
+        self.defined: set[str] = set()
+        self.attributes: set[str] = set()
+        self.allowed_bases: set[int] = set()
+        self.receivers: dict[int, str] = {}
+
+    def run(self) -> None:
+        for node in self.nodes:
+            if not isinstance(node, NODES):
+                raise _Doubt(type(node).__name__)
+            self._collect(node)
+        if self.defined & (self.modules.keys() | self.python_classes):
+            raise _Doubt("a name has two meanings")
+        for node in self.nodes:
+            checker = CHECKS.get(type(node))
+            if checker is not None:
+                checker(self, node)
+
+    def _collect(self, node: ast.AST) -> None:
+        if isinstance(node, (ast.Import, ast.ImportFrom)):
+            self._collect_import(node)
+        elif isinstance(node, ast.ClassDef):
+            self._collect_class(node)
+        elif isinstance(node, ast.FunctionDef):
+            self.defined.add(node.name)
+        elif isinstance(node, ast.arg):
+            self.defined.add(node.arg)
+        elif isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load):
+            self.defined.add(node.id)
+        elif isinstance(node, ast.ExceptHandler) and node.name:
+            self.defined.add(node.name)
+
+    def _collect_import(self, node: ast.Import | ast.ImportFrom) -> None:
+        for alias in node.names:
+            if isinstance(node, ast.Import):
+                if alias.name not in MODULES:
+                    raise _Doubt(alias.name)
+                self.modules[alias.asname or alias.name] = alias.name
+            elif node.level or alias.name not in MODULES.get(node.module or "", ()):
+                raise _Doubt(f"{node.module}.{alias.name}")
+            elif alias.name in PYTHON_CLASSES:
+                self.python_classes.add(alias.asname or alias.name)
+            else:
+                self.defined.add(alias.asname or alias.name)
+
+    def _collect_class(self, node: ast.ClassDef) -> None:
+        """A plain class: no metaclass, no decorators, no bases but object and exceptions; its methods store on their `self`."""
+        bases = [base.id if isinstance(base, ast.Name) else "" for base in node.bases]
+        if node.keywords or node.decorator_list or not set(bases) <= {"object", "Exception", "ValueError"}:
+            raise _Doubt("class with relations")
+        self.python_classes.add(node.name)
+        for base in node.bases:
+            self.allowed_bases.add(id(base))
+        for member in node.body:
+            if isinstance(member, ast.FunctionDef):
+                self._collect_method(member)
+
+    def _collect_method(self, method: ast.FunctionDef) -> None:
+        if method.decorator_list or not method.args.args:
+            raise _Doubt("a method that is not called on its instance")
+        receiver = method.args.args[0].arg
+        self.attributes.add(method.name)
+        for node in ast.walk(method):
+            if isinstance(node, ast.Name) and node.id == receiver and not isinstance(node.ctx, ast.Load):
+                raise _Doubt("self is assigned")
+            if isinstance(node, (ast.FunctionDef, ast.Lambda)) and node is not method:
+                if any(argument.arg == receiver for argument in ast.walk(node.args) if isinstance(argument, ast.arg)):
+                    raise _Doubt("self has two meanings")
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == receiver:
+                self.attributes.add(node.attr)
+                self.receivers[id(node)] = receiver
+
+    def name(self, node: ast.Name) -> None:
+        if not isinstance(node.ctx, ast.Load):
+            if node.id.startswith("__"):
+                raise _Doubt(node.id)
+            return
+        if id(node) in self.allowed_bases or node.id in self.defined or node.id in SAFE_BUILTINS:
+            return
+        if node.id == "__name__" and not self.receivers:
+            return
+        raise _Doubt(node.id)
+
+    def attribute(self, node: ast.Attribute) -> None:
+        if isinstance(node.value, ast.Name) and node.value.id in self.modules:
+            self._member(node, self.modules[node.value.id])
+            return
+        if node.attr.startswith(PRIVATE_PREFIXES):
+            raise _Doubt(node.attr)
+        if isinstance(node.ctx, ast.Load):
+            literal_format = node.attr == "format" and _is_plain_format(node.value)
+            if node.attr not in DATA_METHODS and node.attr not in self.attributes and not literal_format:
+                raise _Doubt(node.attr)
+        elif id(node) not in self.receivers:
+            raise _Doubt("attribute of something else than self")
+
+    def _member(self, node: ast.Attribute, module: str) -> None:
+        if not isinstance(node.ctx, ast.Load) or node.attr not in MODULES[module]:
+            raise _Doubt(f"{module}.{node.attr}")
+        self.allowed_bases.add(id(node.value))
+        if node.attr in PYTHON_CLASSES and id(node) not in self.allowed_bases:
+            raise _Doubt("a writable class as a value")
+
+    def call(self, node: ast.Call) -> None:
+        """The function position is the one place where a writable class may stand."""
+        function = node.func
+        if isinstance(function, ast.Name) and function.id in self.python_classes:
+            self.allowed_bases.add(id(function))
+        elif isinstance(function, ast.Attribute) and function.attr in PYTHON_CLASSES:
+            self.allowed_bases.add(id(function))
+
+    def function(self, node: ast.FunctionDef) -> None:
+        if node.name.startswith("__") and node.name not in OWN_METHODS:
+            raise _Doubt(node.name)
+
+    def argument(self, node: ast.arg) -> None:
+        if node.arg.startswith("__"):
+            raise _Doubt(node.arg)
+
+    def handler(self, node: ast.ExceptHandler) -> None:
+        if node.type is None or any(isinstance(part, ast.Name) and part.id == "BaseException" for part in ast.walk(node.type)):
+            raise _Doubt("catches everything")
+
+    def keyword(self, node: ast.keyword) -> None:
+        if node.arg and (node.arg.startswith("__") or node.arg in ("file", "module")):
+            raise _Doubt(node.arg)
+
+
+def _is_plain_format(node: ast.expr) -> bool:
+    """A literal text whose fields name no attribute and no item."""
+    if not (isinstance(node, ast.Constant) and isinstance(node.value, str)):
+        return False
+    try:
+        fields = [(name or "") + (spec or "") for _, name, spec, _ in string.Formatter().parse(node.value)]
+    except ValueError:
+        return False
+    return not any(character in field for field in fields for character in ".[{")
+
+
+CHECKS = {
+    ast.Name: _Check.name,
+    ast.Attribute: _Check.attribute,
+    ast.Call: _Check.call,
+    ast.FunctionDef: _Check.function,
+    ast.arg: _Check.argument,
+    ast.ExceptHandler: _Check.handler,
+    ast.keyword: _Check.keyword,
+}
+"""Checked in the order of `ast.walk`, parents first: a call marks its function before that is looked at."""

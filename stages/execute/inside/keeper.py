@@ -1,0 +1,166 @@
+"""The keeper: first process inside the sandbox. Starts the zygotes and the referee, and watches the referee's clock.
+
+Tests are arbitrary Python and a value they get from a candidate may send them into a loop that no signal handler
+interrupts. So the referee writes its deadline into shared memory, and the keeper kills and replaces a referee that is past it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import mmap
+import os
+import resource
+import signal
+import socket
+import struct
+import sys
+import time
+from typing import Any
+
+from inside import wall, wire
+
+CLOCK = struct.Struct("<dq")
+"""Shared memory: monotonic deadline of the program that is judged (0: none) and its job number."""
+TICK_SECONDS = 0.05
+GRACE_SECONDS = 0.15
+REFEREE_MIB = 4096
+LOST_ZYGOTE = 3
+"""Exit code of a referee whose zygote is gone: both are started anew."""
+
+
+def main(config: dict[str, Any]) -> None:
+    """Run until the referee ends by itself, which it does when the judge closes its end of the pipe."""
+    kernel = wall.Kernel()
+    with contextlib.suppress(OSError):
+        wall.die_with_parent(kernel)
+    config["clock"] = _shared_page()
+    first = True
+    while _one_life(kernel, config, first):
+        first = False
+
+
+def _one_life(kernel: wall.Kernel, config: dict[str, Any], first: bool) -> bool:
+    """Zygotes and a referee, until the referee ends. True where they must be replaced, which is always done together:
+    a referee that was cut off leaves conversations with its zygotes unfinished.
+    """
+    config = {**config, "sockets": {}, "walls": []}
+    guards = []
+    for name in ("own", "shared"):
+        ours, theirs = socket.socketpair()
+        guard, walls = _start_zygote(kernel, {**config, "sockets": {"control": theirs.fileno()}})
+        theirs.close()
+        config["sockets"][name], config["walls"] = ours.detach(), walls
+        guards.append(guard)
+    if first:
+        wire.write_frame(1, {"ready": config["walls"]})
+    again = _keep_referee(kernel, config)
+    for socket_number in config["sockets"].values():
+        os.close(socket_number)
+    for guard in guards:
+        os.kill(guard, signal.SIGKILL)
+        os.waitpid(guard, 0)
+    return again
+
+
+def _shared_page() -> int:
+    page = os.memfd_create("clock", 0)
+    os.truncate(page, mmap.PAGESIZE)
+    return page
+
+
+def execute(role: str, config: dict[str, Any], keep: list[int]) -> None:
+    """Replace this process by a fresh interpreter in `role`: isolated mode, no site, empty environment."""
+    for descriptor in keep:
+        os.set_inheritable(descriptor, True)
+    start = f"import sys; sys.path.append({config['home']!r}); from inside.__main__ import main; main()"
+    command = [config["python"], *config["flags"], "-c", start, role, json.dumps(config)]
+    os.execve(config["python"], command, {"PYTHONHASHSEED": "0"})
+
+
+def _start_zygote(kernel: wall.Kernel, config: dict[str, Any]) -> tuple[int, list[str]]:
+    """Start a zygote behind the inner wall; returns its guard's pid and the parts of the wall that stand."""
+    reader, writer = os.pipe()
+    guard = os.fork()
+    if guard == 0:
+        try:
+            _guard_zygote(kernel, config, writer)
+        finally:
+            os._exit(1)
+    os.close(writer)
+    with os.fdopen(reader) as report:
+        walls = json.loads(report.readline() or "null")
+    if walls is None:
+        raise SystemExit("the inner wall could not be set up")
+    return guard, walls
+
+
+def _guard_zygote(kernel: wall.Kernel, config: dict[str, Any], report: int) -> None:
+    """Between the keeper and a zygote: enters the namespaces, of which a pid namespace begins with its child."""
+    with contextlib.suppress(OSError):
+        wall.die_with_parent(kernel)
+    walls = wall.separate(kernel)
+    child = os.fork()
+    if child == 0:
+        try:
+            _enter_zygote(kernel, config, walls, report)
+        finally:
+            os._exit(1)
+    os.close(report)
+    os.closerange(3, 4096)
+    _, status = os.waitpid(child, 0)
+    os._exit(os.waitstatus_to_exitcode(status) & 0xFF)
+
+
+def _enter_zygote(kernel: wall.Kernel, config: dict[str, Any], walls: list[str], report: int) -> None:
+    with contextlib.suppress(OSError):
+        wall.die_with_parent(kernel)
+    null = os.open("/dev/null", os.O_RDWR)
+    for standard in (0, 1, 2):
+        os.dup2(null, standard)
+    if "mount" in walls and config["root"]:
+        try:
+            wall.enter_root(kernel, config["root"], config["limits"]["file_mib"] + 16)
+            config["home"] = config["home_in_root"]
+            walls.append("root")
+        except OSError as error:
+            walls.append(f"no root: {error}")
+    is_root = os.geteuid() == 0 and "user" not in walls
+    if is_root:
+        walls.append("uid")
+    wall.give_up_privilege(kernel, keep_root=is_root)
+    os.write(report, json.dumps(walls).encode() + b"\n")
+    config["walls"] = walls
+    execute("zygote", config, [config["sockets"]["control"]])
+
+
+def _keep_referee(kernel: wall.Kernel, config: dict[str, Any]) -> bool:
+    """One life of a referee. True where another must follow: a test had it stuck, or it lost a zygote."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            _become_referee(kernel, config)
+        finally:
+            os._exit(1)
+    with mmap.mmap(config["clock"], mmap.PAGESIZE) as page:
+        CLOCK.pack_into(page, 0, 0.0, 0)
+        while True:
+            finished, status = os.waitpid(pid, os.WNOHANG)
+            if finished:
+                return os.waitstatus_to_exitcode(status) == LOST_ZYGOTE
+            deadline, job = CLOCK.unpack_from(page)
+            if deadline and time.monotonic() > deadline + GRACE_SECONDS:
+                os.kill(pid, signal.SIGKILL)
+                os.waitpid(pid, 0)
+                wire.write_frame(1, {"job": job, "stuck": True})
+                return True
+            time.sleep(TICK_SECONDS)
+
+
+def _become_referee(kernel: wall.Kernel, config: dict[str, Any]) -> None:
+    with contextlib.suppress(OSError):
+        wall.die_with_parent(kernel)
+        kernel.prctl(wall.PR_SET_DUMPABLE, 0)
+    wall.limit(resource.RLIMIT_AS, REFEREE_MIB << 20)
+    wall.limit(resource.RLIMIT_CORE, 0)
+    execute("referee", config, [*config["sockets"].values(), config["clock"]])

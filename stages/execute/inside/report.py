@@ -1,0 +1,114 @@
+"""An exception as data: what CPython would print about it, taken apart in the process that raised it."""
+
+from __future__ import annotations
+
+import builtins
+import io
+import itertools
+import re
+import sys
+import traceback
+from types import CodeType, TracebackType
+from typing import Any
+
+FILE_NAME = "<string>"
+MOST_FRAMES = 1100
+MOST_TEXT = 100_000
+MOST_LINKS = 20
+_print_exception = sys.__excepthook__
+_SUGGESTION = re.compile(r"\. (Did you mean: |Did you forget to import )[^\n]*\?\n?\Z")
+
+Link = dict[str, Any]
+"""`frames`: [line, function, end line, column, end column, of the program itself] each, outermost first; `text`: the lines after them;
+`how`: "cause" or "context" where another exception printed before led to this one."""
+
+
+def describe(error: BaseException, code: CodeType | None, handle: int, arguments: Any) -> dict[str, Any]:
+    """Everything about `error` that its text and its class need. `code` is the program's own."""
+    return {
+        "type": type(error).__name__[:200],
+        "bases": builtin_bases(type(error)),
+        "class": handle if type(error).__module__ not in ("builtins",) else None,
+        "arguments": arguments,
+        "links": chain(error, own_codes(code)),
+    }
+
+
+def builtin_bases(kind: type) -> list[str]:
+    """Names of the built-in exceptions among the bases, nearest first."""
+    return [base.__name__ for base in kind.__mro__ if getattr(builtins, base.__name__, None) is base][:20]
+
+
+def own_codes(code: CodeType | None) -> set[CodeType]:
+    """A program's code objects, at any depth."""
+    found = {code} if code is not None else set()
+    pending = list(found)
+    while pending:
+        inner = [item for item in pending.pop().co_consts if isinstance(item, CodeType) and item not in found]
+        found.update(inner)
+        pending.extend(inner)
+    return found
+
+
+def chain(error: BaseException, codes: set[CodeType]) -> list[Link]:
+    """The exceptions CPython would print, first printed first."""
+    links: list[Link] = []
+    current: BaseException | None = error
+    seen: set[int] = set()
+    while current is not None and id(current) not in seen and len(links) < MOST_LINKS:
+        seen.add(id(current))
+        link = {"frames": frames(current.__traceback__, codes), "text": text_of(current), "how": None}
+        links.append(link)
+        if current.__cause__ is not None:
+            link["how"], current = "cause", current.__cause__
+        elif current.__context__ is not None and not current.__suppress_context__:
+            link["how"], current = "context", current.__context__
+        else:
+            current = None
+    links[-1]["how"] = None
+    return links[::-1]
+
+
+def frames(tb: TracebackType | None, codes: set[CodeType]) -> list[list[Any]]:
+    """The frames whose file is the program's, and those of text that the program itself made into code."""
+    found = []
+    while tb is not None:
+        code = tb.tb_frame.f_code
+        if code.co_filename == FILE_NAME:
+            found.append([tb.tb_lineno, code.co_name[:200], *position(tb), code in codes])
+        tb = tb.tb_next
+    return found[-MOST_FRAMES:]
+
+
+def position(tb: TracebackType) -> tuple[int | None, int | None, int | None]:
+    """End line, column and end column of the instruction, in UTF-8 bytes, as the compiler recorded them."""
+    positions = tb.tb_frame.f_code.co_positions()
+    _, end_line, column, end_column = next(itertools.islice(positions, tb.tb_lasti // 2, None), (None,) * 4)
+    return end_line, column, end_column
+
+
+def text_of(error: BaseException) -> str:
+    """The lines after the frames. The program's own `__str__` runs here, at the program's own expense."""
+    try:
+        lines = traceback.TracebackException(type(error), error, None, compact=True).format_exception_only()
+        text = "".join(lines)
+    except BaseException as another:
+        text = f"{type(error).__name__}: <exception str() failed with {type(another).__name__}>\n"
+    if type(error) in (NameError, AttributeError, ImportError):
+        text = _with_suggestion(error, text)
+    return text[-MOST_TEXT:]
+
+
+def _with_suggestion(error: BaseException, text: str) -> str:
+    """CPython adds "Did you mean" only where it prints an uncaught exception itself, so it is made to print this one."""
+    before, sys.stderr = sys.stderr, io.StringIO()
+    try:
+        _print_exception(type(error), error, error.__traceback__)
+        found = _SUGGESTION.search(sys.stderr.getvalue())
+    except BaseException:
+        found = None
+    finally:
+        sys.stderr = before
+    if found is None or _SUGGESTION.search(text):
+        return text
+    return text.rstrip("\n") + found.group().rstrip("\n") + "\n"

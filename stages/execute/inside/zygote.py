@@ -1,0 +1,148 @@
+"""The zygote: first process of its namespaces, forks the processes that handle model-written text, and buries them.
+
+It never reads such text itself. Its master is the referee, over a socket:
+
+    {"op": "fork", "role": "candidate" | "parser", "shared": bool}  ->  {"pid"} with the child's socket and output pipe
+    {"op": "kill", "pid": n}  ->  {"status"}: the wait status; null where it was already gone
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import json
+import os
+import resource
+import signal
+import socket
+import sys
+from types import ModuleType
+from typing import Any
+
+from inside import wall, wire
+
+PRELOADED = ("math", "re", "collections", "itertools", "functools", "heapq", "bisect", "string", "operator", "copy", "random")
+"""Imported once before any fork: what most solutions import. Each further module makes every fork dearer under gVisor."""
+
+SCRATCH = "/tmp"
+
+
+def main(config: dict[str, Any]) -> None:
+    """Serve until the referee's end of the socket closes."""
+    from inside import candidate, parser
+
+    for name in PRELOADED:
+        __import__(name)
+    sock = socket.socket(fileno=config["sockets"]["control"])
+    _close_other_descriptors(sock.fileno())
+    gc.collect()
+    gc.freeze()
+    zygote = Zygote(sock, config, {"candidate": candidate, "parser": parser})
+    with contextlib.suppress(wire.Closed):
+        while True:
+            zygote.serve()
+
+
+def _close_other_descriptors(keep: int) -> None:
+    os.closerange(3, keep)
+    os.closerange(keep + 1, 4096)
+
+
+class Zygote:
+    """Forks children and buries them."""
+
+    def __init__(self, sock: socket.socket, config: dict[str, Any], roles: dict[str, ModuleType]) -> None:
+        self.sock = sock
+        self.channel = wire.Channel(sock)
+        self.config = config
+        self.roles = roles
+        self.owns_everybody = "pid" in config["walls"] and os.getpid() == 1
+        """True where this is the first process of a pid namespace of its own: only then may it kill whatever it sees."""
+
+    def serve(self) -> None:
+        """Answer one request."""
+        request, _ = self.channel.receive()
+        if request["op"] == "fork":
+            self._fork(request)
+        else:
+            self.channel.send({"status": self._bury(request["pid"], alone=request["alone"])})
+
+    def _fork(self, request: dict[str, Any]) -> None:
+        ours, theirs = socket.socketpair()
+        out, into = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            self._become(request, theirs, into)
+        socket.send_fds(self.sock, [json.dumps({"pid": pid}).encode()], [ours.fileno(), out])
+        for descriptor in (ours, theirs):
+            descriptor.close()
+        os.close(out)
+        os.close(into)
+
+    def _become(self, request: dict[str, Any], sock: socket.socket, output: int) -> None:
+        """The child's life. It never returns into the zygote's loop."""
+        try:
+            os.setsid()
+            os.dup2(output, 1)
+            os.dup2(output, 2)
+            _close_other_descriptors(sock.fileno())
+            self._restrict(request["role"] == "parser", request["shared"])
+            self.roles[request["role"]].main(wire.Channel(sock), self.config, request["shared"])
+        finally:
+            os._exit(0)
+
+    def _restrict(self, is_parser: bool, shared: bool) -> None:
+        limits = self.config["limits"]
+        seconds = int(limits["timeout_seconds"]) + 2
+        with contextlib.suppress(OSError):
+            os.chdir(SCRATCH)
+        os.umask(0o077)
+        wall.limit(resource.RLIMIT_CORE, 0)
+        wall.limit(resource.RLIMIT_AS, limits["memory_mib"] << 20)
+        wall.limit(resource.RLIMIT_FSIZE, 0 if shared else limits["file_mib"] << 20)
+        wall.limit(resource.RLIMIT_NOFILE, 64)
+        wall.limit(resource.RLIMIT_NPROC, limits["processes"])
+        if not shared:
+            wall.limit(resource.RLIMIT_CPU, seconds)
+        wall.become_user(self.config["uid"] + 1 + is_parser)
+
+    def _bury(self, pid: int, alone: bool) -> int | None:
+        """Kill `pid`; with `alone`, also everything else it can have left behind. Returns its wait status."""
+        status = None
+        if not alone or not self.owns_everybody:
+            _kill_group(pid)
+            with contextlib.suppress(ChildProcessError):
+                status = os.waitpid(pid, 0)[1]
+            return status
+        finished, code = os.waitpid(pid, os.WNOHANG)
+        status = code if finished else None
+        while True:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(-1, signal.SIGKILL)
+            try:
+                finished, code = os.waitpid(-1, 0)
+            except ChildProcessError:
+                break
+            status = code if finished == pid else status
+        _empty(SCRATCH)
+        return status
+
+
+def _kill_group(pid: int) -> None:
+    for kill in (os.killpg, os.kill):
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            kill(pid, signal.SIGKILL)
+
+
+def _empty(folder: str) -> None:
+    """Remove all that a candidate left. What cannot be removed ends the zygote, and with it the mount that holds it."""
+    if not os.listdir(folder):
+        return
+    import shutil
+
+    sys.setrecursionlimit(20_000)
+    for entry in os.scandir(folder):
+        if entry.is_dir(follow_symlinks=False):
+            shutil.rmtree(entry.path)
+        else:
+            os.unlink(entry.path)

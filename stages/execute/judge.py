@@ -1,0 +1,237 @@
+"""The judge: programs in, verdicts out.
+
+    with Judge(limits=Limits(), sandbox="gvisor", workers=2) as judge:
+        for verdict in judge.run(programs):
+            ...
+
+Each worker is one sandbox that lives as long as the judge. What happens inside is described in `inside/__init__.py`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import selectors
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+from stages.execute.inside import wire
+from stages.execute.limits import Limits
+from stages.execute.sandbox import Description, Sandbox, SandboxKind
+
+__all__ = ["Description", "Judge", "Limits", "Program", "Verdict"]
+
+OUTCOMES = frozenset({"passed", "failed", "timed_out", "out_of_memory", "output_limit"})
+ATTEMPTS = 3
+"""Times a program is tried when the platform fails under it; then its verdict is `infra_error`."""
+STALL_SECONDS = 20.0
+"""A worker that is this long past a program's limit is given up. Its keeper ends a stuck test within a fraction of a second."""
+WINDOW = 2
+"""Programs in a worker's pipe: the next one waits there when a verdict leaves."""
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """What is executed: prompt and solution directly after each other, a newline, setup, tests."""
+
+    prompt: str
+    solution: str
+    setup: str
+    tests: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What happened to one program."""
+
+    outcome: str
+    """`passed`, `failed`, `timed_out`, `out_of_memory`, `output_limit`; `infra_error` says nothing about the program."""
+    error_type: str | None
+    """Name of the exception class CPython reports. Limits have a fixed one: TimeoutError, MemoryError, OutputLimitError. A program
+    that leaves early has SystemExit; one that a signal killed has the signal's name, as SIGSEGV. None when passed."""
+    feedback: str
+    """What CPython prints, or the fixed sentence of a limit; empty when passed."""
+    seconds: float
+    isolation: str
+    """`gvisor-split` and the like: which sandbox, and whether the tests ran apart from the solution (`split`) or in its process (`beside`)."""
+
+
+@dataclass(slots=True)
+class _Worker:
+    """A sandbox and the jobs that were sent to it, oldest first."""
+
+    slot: int
+    sandbox: Sandbox
+    sent: deque[int] = field(default_factory=deque)
+    since: float = 0.0
+
+
+class Judge:
+    """Judges programs in sandboxes of its own. A context manager: entering starts the sandboxes, leaving ends them.
+
+    Raises SandboxUnavailable where a sandbox cannot be started.
+    """
+
+    description: Description
+    """Of the first sandbox: all are alike."""
+
+    def __init__(
+        self, *, limits: Limits, sandbox: SandboxKind, workers: int, share: bool = True, platform: str = "systrap"
+    ) -> None:
+        self.limits = limits
+        self.sandbox = sandbox
+        self.count = max(1, workers)
+        self.share = share
+        """Whether certified programs may share a process; without, each program has one of its own."""
+        self.platform = platform
+        self._workers: list[_Worker] = []
+
+    def __enter__(self) -> Judge:
+        try:
+            with ThreadPoolExecutor(self.count) as pool:
+                self._workers = list(pool.map(self._start, range(self.count)))
+        except BaseException:
+            self.close()
+            raise
+        self.description = self._workers[0].sandbox.description
+        return self
+
+    def __exit__(self, *details: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End all sandboxes."""
+        for worker in self._workers:
+            worker.sandbox.close()
+        self._workers = []
+
+    def run(
+        self, programs: Sequence[Program], progress: Callable[[int], None] | None = None
+    ) -> Iterator[Verdict]:
+        """Verdicts in the order of `programs`. Identical programs are executed once. `progress` hears how many are known."""
+        distinct = list(dict.fromkeys(programs))
+        known: dict[Program, Verdict] = {}
+        copies = _count(programs)
+        done = 0
+        waiting = iter(programs)
+        next_program = next(waiting, None)
+        for number, verdict in self._judge(distinct):
+            known[distinct[number]] = verdict
+            done += copies[distinct[number]]
+            if progress is not None:
+                progress(done)
+            while next_program is not None and next_program in known:
+                yield known[next_program]
+                next_program = next(waiting, None)
+
+    def _judge(self, programs: list[Program]) -> Iterator[tuple[int, Verdict]]:
+        """Verdicts as they come, by number."""
+        pending = deque(range(len(programs)))
+        attempts = dict.fromkeys(pending, 0)
+        missing = len(programs)
+        with selectors.DefaultSelector() as selector:
+            for worker in self._workers:
+                selector.register(worker.sandbox.verdicts, selectors.EVENT_READ, worker)
+            while missing:
+                for worker in self._workers:
+                    self._feed(worker, pending, programs)
+                for worker in self._ready(selector):
+                    try:
+                        number, verdict = self._read(worker)
+                    except (wire.Closed, wire.Malformed, OSError, KeyError, TypeError, ValueError):
+                        for number in self._replace(worker, selector, pending, attempts):
+                            missing -= 1
+                            yield number, self._infrastructure_error()
+                    else:
+                        missing -= 1
+                        yield number, verdict
+
+    def _feed(self, worker: _Worker, pending: deque[int], programs: list[Program]) -> None:
+        while pending and len(worker.sent) < WINDOW:
+            number = pending.popleft()
+            program = programs[number]
+            job = {
+                "job": number, "prompt": program.prompt, "solution": program.solution,
+                "setup": program.setup, "tests": program.tests,
+            }  # fmt: skip
+            if not worker.sent:
+                worker.since = time.monotonic()
+            worker.sent.append(number)
+            with contextlib.suppress(OSError):  # a dead worker shows when it is read
+                wire.write_frame(worker.sandbox.requests.fileno(), job)
+
+    def _ready(self, selector: selectors.BaseSelector) -> list[_Worker]:
+        """Workers with something to read, or with nothing to say for much too long."""
+        ready: list[_Worker] = [key.data for key, _ in selector.select(1.0)]
+        patience = 2 * self.limits.timeout_seconds + STALL_SECONDS
+        for worker in self._workers:
+            if worker not in ready and worker.sent and time.monotonic() - worker.since > patience:
+                worker.sandbox.process.kill()
+                ready.append(worker)
+        return ready
+
+    def _read(self, worker: _Worker) -> tuple[int, Verdict]:
+        """One verdict. Rows that are not what they must be count as a failure of the platform."""
+        message, _ = wire.read_frame(worker.sandbox.verdicts.fileno())
+        if not worker.sent or message["job"] != worker.sent[0]:
+            raise wire.Malformed("a verdict on another program")
+        verdict = self._verdict(message)
+        worker.sent.popleft()
+        worker.since = time.monotonic()
+        return message["job"], verdict
+
+    def _verdict(self, message: dict[str, Any]) -> Verdict:
+        if message.get("stuck"):
+            text = f"The program did not end within {self.limits.timeout_seconds:g} seconds.\n"
+            return Verdict("timed_out", "TimeoutError", text, self.limits.timeout_seconds, f"{self.sandbox}-split")
+        outcome, error_type, feedback = message["outcome"], message["error_type"], message["feedback"]
+        if outcome not in OUTCOMES or type(feedback) is not str or (error_type is None) != (outcome == "passed"):
+            raise wire.Malformed("not a verdict")
+        isolation = f"{self.sandbox}-{message['separation']}"
+        return Verdict(outcome, error_type, feedback, float(message["seconds"]), isolation)
+
+    def _replace(
+        self, worker: _Worker, selector: selectors.BaseSelector, pending: deque[int], attempts: dict[int, int]
+    ) -> list[int]:
+        """A new sandbox for a worker. Its programs are tried again; returns those that have been tried too often."""
+        selector.unregister(worker.sandbox.verdicts)
+        worker.sandbox.close()
+        lost = list(worker.sent)
+        worker.sent.clear()
+        worker.sandbox = self._start(worker.slot).sandbox
+        selector.register(worker.sandbox.verdicts, selectors.EVENT_READ, worker)
+        for number in lost[:1]:
+            attempts[number] += 1
+        given_up = [number for number in lost if attempts[number] >= ATTEMPTS]
+        pending.extendleft(number for number in reversed(lost) if number not in given_up)
+        return given_up
+
+    def _infrastructure_error(self) -> Verdict:
+        text = f"The sandbox failed {ATTEMPTS} times under this program.\n"
+        return Verdict("infra_error", "SandboxUnavailable", text, 0.0, f"{self.sandbox}-split")
+
+    def _start(self, slot: int) -> _Worker:
+        sandbox = Sandbox(
+            self.sandbox, self.limits, slot=_user_slot(slot), share=self.share, platform=self.platform
+        )
+        return _Worker(slot, sandbox)
+
+
+_slots = itertools.count()
+
+
+def _user_slot(slot: int) -> int:
+    """A number that no other sandbox of this machine has: limits per user would else be shared with it."""
+    return os.getpid() * 64 + next(_slots) % 64
+
+
+def _count(programs: Sequence[Program]) -> dict[Program, int]:
+    counts: dict[Program, int] = {}
+    for program in programs:
+        counts[program] = counts.get(program, 0) + 1
+    return counts

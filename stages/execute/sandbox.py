@@ -1,0 +1,158 @@
+"""Starting a sandbox: the keeper under gVisor's `runsc`, or as a plain process behind the inner wall alone."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import IO, Any, Literal
+
+from stages.contract.errors import SandboxUnavailable
+from stages.execute import rootfs
+from stages.execute.inside import wire
+from stages.execute.limits import Limits
+
+SandboxKind = Literal["gvisor", "process"]
+START_SECONDS = 60.0
+CAPABILITIES = ("CAP_SYS_ADMIN", "CAP_SETUID", "CAP_SETGID", "CAP_KILL", "CAP_SYS_CHROOT", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_SETPCAP")
+"""What the keeper needs of gVisor's own kernel to build the inner wall. Candidates hold none of them."""
+PYTHON_FLAGS = ("-I", "-S", "-B")
+FIRST_USER = 1 << 20
+"""Candidates run as users from here on: no account of the machine, and other ones for every sandbox of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """What a sandbox is, for the record."""
+
+    kind: SandboxKind
+    platform: str
+    """gVisor's platform; "host" for the process sandbox."""
+    walls: tuple[str, ...]
+    """Parts of the inner wall that stand: namespaces, `root` of its own, `uid` of its own."""
+    start_seconds: float
+
+
+class Sandbox:
+    """One keeper and the pipes to it. Raises SandboxUnavailable where it cannot be started."""
+
+    def __init__(self, kind: SandboxKind, limits: Limits, *, slot: int, share: bool, platform: str) -> None:
+        started = time.monotonic()
+        self.folder = tempfile.TemporaryDirectory(prefix="leti-sandbox-", ignore_cleanup_errors=True)
+        self.errors = open(Path(self.folder.name) / "stderr", "w+b")  # noqa: SIM115
+        command = self._command(kind, limits, slot, share, platform)
+        try:
+            self.process = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors, env={}, cwd="/", start_new_session=True
+            )  # fmt: skip
+        except OSError as error:
+            raise SandboxUnavailable(f"cannot run {command[0]}: {error}; {_remedy(kind)}") from error
+        try:
+            walls = self._first_word(kind)
+        except BaseException:
+            self.close()
+            raise
+        self.description = Description(
+            kind, platform if kind == "gvisor" else "host", tuple(walls), time.monotonic() - started
+        )
+
+    @property
+    def requests(self) -> IO[bytes]:
+        """Jobs go in here."""
+        assert self.process.stdin is not None
+        return self.process.stdin
+
+    @property
+    def verdicts(self) -> IO[bytes]:
+        """Verdicts come out here."""
+        assert self.process.stdout is not None
+        return self.process.stdout
+
+    def _command(self, kind: SandboxKind, limits: Limits, slot: int, share: bool, platform: str) -> list[str]:
+        root = rootfs.minimal_root()
+        config = {
+            "python": str(rootfs.interpreter()), "flags": PYTHON_FLAGS, "limits": asdict(limits), "share": share,
+            "home": rootfs.HOME if kind == "gvisor" else str(Path(__file__).parent),
+            "home_in_root": rootfs.HOME, "root": "/" if kind == "gvisor" else str(root),
+            "uid": FIRST_USER + slot * 8, "gvisor": kind == "gvisor",
+        }  # fmt: skip
+        start = f"import sys; sys.path.append({config['home']!r}); from inside.__main__ import main; main()"
+        keeper = [str(config["python"]), *PYTHON_FLAGS, "-c", start, "keeper", json.dumps(config)]
+        if kind == "process":
+            return keeper
+        return self._under_runsc(keeper, root, platform)
+
+    def _under_runsc(self, keeper: list[str], root: Path, platform: str) -> list[str]:
+        runsc = shutil.which("runsc")
+        if runsc is None:
+            raise SandboxUnavailable(f"runsc is not on the PATH; {_remedy('gvisor')}")
+        bundle = Path(self.folder.name)
+        (bundle / "config.json").write_text(json.dumps(_bundle(keeper, root)))
+        # Caller's cgroup: runsc would make its own at the root of each controller, out of the caller's limits.
+        options = ["--ignore-cgroups", "--network=none", f"--platform={platform}", "--root", str(bundle / "state")]
+        if os.geteuid() != 0:
+            options.append("--rootless")
+        return [runsc, *options, "run", "--bundle", str(bundle), bundle.name]
+
+    def _first_word(self, kind: SandboxKind) -> list[str]:
+        deadline = time.monotonic() + START_SECONDS
+        while not select.select([self.verdicts], [], [], 0.1)[0]:
+            if time.monotonic() > deadline:
+                raise SandboxUnavailable(f"the {kind} sandbox did not start within {START_SECONDS:g} s; {_remedy(kind)}")
+        try:
+            message, _ = wire.read_frame(self.verdicts.fileno())
+        except (wire.Closed, wire.Malformed):
+            raise SandboxUnavailable(f"the {kind} sandbox did not start: {self._last_words()}; {_remedy(kind)}") from None
+        walls: list[str] = message["ready"]
+        return walls
+
+    def _last_words(self) -> str:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(2)
+        self.errors.seek(0)
+        lines = self.errors.read()[-4000:].decode(errors="replace").strip().splitlines()
+        return lines[-1][:300] if lines else f"exit status {self.process.poll()}"
+
+    def close(self) -> None:
+        """End it: the keeper ends when its input does; what does not end is killed."""
+        for pipe in (self.process.stdin, self.process.stdout):
+            with contextlib.suppress(OSError):
+                if pipe is not None:
+                    pipe.close()
+        try:
+            self.process.wait(2)
+        except subprocess.TimeoutExpired:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+        self.errors.close()
+        self.folder.cleanup()
+
+
+def _remedy(kind: SandboxKind) -> str:
+    if kind == "gvisor":
+        return "install runsc (Debian: apt-get install runsc) or choose the sandbox `process`"
+    return "see what the machine forbids, or choose the sandbox `gvisor`"
+
+
+def _bundle(keeper: list[str], root: Path) -> dict[str, Any]:
+    """The OCI runtime bundle: read-only root, empty environment, no network (runtime-spec 1.0.2)."""
+    sets = {name: list(CAPABILITIES) for name in ("bounding", "effective", "permitted")}
+    user = {"uid": 0, "gid": 0}
+    namespaces = [{"type": name} for name in ("pid", "network", "ipc", "uts", "mount")]
+    return {
+        "ociVersion": "1.0.2",
+        "process": {"user": user, "args": keeper, "env": [], "cwd": "/", "capabilities": sets, "noNewPrivileges": True},
+        "root": {"path": str(root), "readonly": True},
+        "hostname": "sandbox",
+        "mounts": [{"destination": "/proc", "type": "proc"}, {"destination": "/tmp", "type": "tmpfs"}],
+        "linux": {"namespaces": namespaces},
+    }
