@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from stages.contract.spec import ExecuteSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,3 +27,8 @@ class Limits:
     """Longest feedback; of a longer one the end is kept."""
     carets: bool = True
     """Whether tracebacks have the lines of `^` with which CPython marks the failing part."""
+
+    @classmethod
+    def from_spec(cls, spec: ExecuteSpec) -> Limits:
+        """The limits a run spec sets, field by field of the same name."""
+        return cls(**{limit.name: getattr(spec, limit.name) for limit in fields(cls)})

@@ -16,7 +16,7 @@ from stages.contract.artifacts import Ref
 from stages.contract.errors import ArtifactError
 from stages.contract.prompts import first_block
 from stages.contract.records import Execution, Problem, Sample
-from stages.contract.spec import ExecuteSpec, RunSpec
+from stages.contract.spec import RunSpec
 from stages.entrypoint import Job
 from stages.execute.judge import Judge, Limits, Program, Verdict
 
@@ -50,24 +50,11 @@ def assemble(spec: RunSpec, problem: Problem, sample: Sample) -> Program:
     return Program(prompt, solution, problem.setup, problem.tests)
 
 
-def limits(spec: ExecuteSpec) -> Limits:
-    """Return what a candidate may use."""
-    return Limits(
-        timeout_seconds=spec.timeout_seconds,
-        memory_mib=spec.memory_mib,
-        output_kib=spec.output_kib,
-        processes=spec.processes,
-        file_mib=spec.file_mib,
-        feedback_chars=spec.feedback_chars,
-        carets=spec.carets,
-    )
-
-
 def _judge(job: Job, programs: Sequence[Program]) -> list[Verdict]:
     execute = job.spec.execute
     workers = execute.workers or os.cpu_count() or 1
     started = time.monotonic()
-    with Judge(limits=limits(execute), sandbox=execute.sandbox, workers=workers) as judge:
+    with Judge(limits=Limits.from_spec(execute), sandbox=execute.sandbox, workers=workers) as judge:
         job.counters["startup_seconds"] = time.monotonic() - started
         job.environment["sandbox"] = str(judge.description)
         started = time.monotonic()
