@@ -1,0 +1,296 @@
+"""The DeepSpeed trainer: ZeRO 0 to 3, one or many processes, gloo on CPU and NCCL on CUDA.
+
+Weights are fp32 and bf16 is autocast, so the weights are the masters whatever the precision. Gradients of a step's
+micro-batches add up, each scaled by the targets of the whole step, and DeepSpeed is told where the step ends.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers.utils import logging as transformers_logging
+
+from stages.contract.errors import ModelError, ResourceError
+from stages.contract.spec import TrainSpec
+from stages.train import state
+from stages.train.engine import Batch, Row, Step
+from stages.train.packed import HEAD_CHUNK, PackedLoss
+from stages.train.plan import divide
+
+log = logging.getLogger("leti.train")
+NOTHING = Row(np.zeros(2, np.int32), np.array([2], np.int32), np.zeros(2, np.int8))
+"""What a process without work computes, so that it takes part in every collective."""
+
+
+class Model(NamedTuple):
+    """Where a trainer starts from."""
+
+    folder: Path
+    """Hugging Face folder."""
+    state: Path | None
+    """Trainer state to go on from; its weights, where it has any, take the place of the folder's."""
+    dtype: str
+    """Number format that the model is saved in: float32 or bfloat16."""
+
+
+class DeepSpeedTrainer:
+    """`Trainer` on `deepspeed.initialize`."""
+
+    def __init__(self, model: Model, train: TrainSpec, scratch: Path) -> None:
+        self.train, self.dtype = train, model.dtype
+        self.device = _join(scratch)
+        self.rank, self.world = dist.get_rank(), dist.get_world_size()
+        self.model = _load_model(model)
+        self.names = {name: parameter for name, parameter in self.model.named_parameters()}
+        self.shapes = {name: torch.empty(parameter.shape, device="meta") for name, parameter in self.names.items()}
+        if train.activation_checkpointing:
+            self.model.gradient_checkpointing_enable({"use_reentrant": False})
+        self.engine = self._initialize()
+        self._start_optimizer(model.state)
+
+    def train_step(self, step: Step) -> float:
+        """Take one optimizer step and return its loss."""
+        try:
+            loss = sum(self._accumulate(batch) for batch in step.batches)
+            if math.isfinite(loss):
+                self._update()
+        except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+            raise _explain(error, step, self.train) from error
+        return loss
+
+    def any(self, flag: bool) -> bool:
+        """Whether `flag` holds on any process."""
+        if self.world == 1:
+            return flag
+        flags = torch.tensor(int(flag), device=self.device)
+        dist.all_reduce(flags, op=dist.ReduceOp.MAX)
+        return bool(flags.item())
+
+    def save_state(self, folder: Path, *, weights: bool) -> None:
+        """Write moments, step count and, if asked, the fp32 weights."""
+        groups = [*state.MOMENTS, *([state.WEIGHTS] if weights else [])]
+        for group in groups:
+            tensors = self._gather(None if group == state.WEIGHTS else group)
+            if self.rank == 0:
+                state.write_tensors(folder, group, tensors)
+        if self.rank == 0:
+            state.write_steps(folder, self.optimizer_steps)
+
+    def save_model(self, folder: Path) -> None:
+        """Write `model.safetensors` in the run's number format."""
+        tensors = self._gather(None)
+        if self.rank == 0:
+            dtype = getattr(torch, self.dtype)
+            buffers = {key: value for key, value in self.model.state_dict().items() if key in dict(self.model.named_buffers())}
+            stored = {name: tensor.to(dtype) for name, tensor in tensors.items()} | buffers
+            save_file(stored, folder / "model.safetensors", metadata={"format": "pt"})
+
+    def close(self) -> None:
+        """Leave the process group."""
+        dist.destroy_process_group()
+
+    def _accumulate(self, batch: Batch) -> float:
+        """Add the batch's gradients and return its mean loss over all processes."""
+        targets = max(1, batch.num_targets)
+        total = torch.zeros((), device=self.device, dtype=torch.float64)
+        for rows in divide(batch, self.world, self.train.micro_batch_tokens)[self.rank]:
+            loss = self.engine(*self._tensors(rows or (NOTHING,)))
+            # DeepSpeed averages gradients over processes, and the targets count all of them.
+            self.engine.backward(loss * (self.world / targets))
+            total += loss.detach()
+        if self.world > 1:
+            dist.all_reduce(total)
+        return total.item() / targets
+
+    def _tensors(self, rows: tuple[Row, ...]) -> tuple[Tensor, list[int], Tensor]:
+        ids = np.concatenate([row.input_ids for row in rows]).astype(np.int64)
+        mask = np.concatenate([row.loss_mask for row in rows])
+        lengths = np.concatenate([row.lengths for row in rows]).tolist()
+        return torch.from_numpy(ids).to(self.device), lengths, torch.from_numpy(mask).to(self.device)
+
+    @torch.no_grad()
+    def _update(self) -> None:
+        self.engine.step()
+        self.optimizer_steps += 1
+        if self.train.parameters == "bfloat16":
+            for parameter in self.names.values():
+                parameter.copy_(parameter.bfloat16())
+
+    def _initialize(self) -> Any:
+        deepspeed = _import_deepspeed()
+        # ZeRO 3 gathers the head's weights at every call, and processes must make equally many.
+        chunk = HEAD_CHUNK if self.train.zero_stage < 3 else 2**62
+        loss = PackedLoss(self.model, chunk).to(self.device)
+        optimizer = torch.optim.AdamW(
+            _decay_groups(self.model, self.train.weight_decay),
+            lr=self.train.learning_rate,
+            betas=self.train.betas,
+            eps=self.train.eps,
+            fused=True,
+        )
+        engine, *_ = deepspeed.initialize(model=loss, optimizer=optimizer, config=_config(self.train))
+        return engine
+
+    def _start_optimizer(self, folder: Path | None) -> None:
+        """Give the optimizer the state in `folder`, or the empty one it would make at its first step."""
+        self.optimizer_steps = state.read_steps(folder) if folder else 0
+        if folder is None and self.train.zero_stage == 0:
+            return
+        for flat in self._flat():
+            # AdamW makes its state lazily, which for ZeRO is too late to fill it.
+            empty = {key: torch.zeros_like(flat) for key in state.MOMENTS}
+            steps = torch.tensor(float(self.optimizer_steps), device=flat.device)
+            self._basic.state[flat] = {"step": steps, **empty}
+        if self.train.zero_stage in (1, 2):
+            self.engine.optimizer._lazy_init_hp_params_optimizer_state()
+        if folder:
+            for group in state.MOMENTS:
+                self._scatter(group, state.read_tensors(folder, group, self.shapes))
+
+    @property
+    def _basic(self) -> torch.optim.Optimizer:
+        return self.engine.basic_optimizer
+
+    def _flat(self) -> list[Tensor]:
+        """The tensors the basic optimizer steps: the parameters, or this process's flat partitions of them."""
+        if self.train.zero_stage == 0:
+            return list(self.names.values())
+        zero = self.engine.optimizer
+        return list(zero.fp32_partitioned_groups_flat if self.train.zero_stage == 3 else zero.single_partition_of_fp32_groups)
+
+    @torch.no_grad()
+    def _gather(self, group: str | None) -> state.Tensors:
+        """Return whole tensors by parameter name: a moment, or for None the weights. Empty except on rank 0."""
+        gathered = ((name, self._whole(parameter, group)) for name, parameter in self.names.items())
+        return {name: tensor.to("cpu", copy=True) for name, tensor in gathered if self.rank == 0}
+
+    def _whole(self, parameter: nn.Parameter, group: str | None) -> Tensor:
+        if self.train.zero_stage == 0:
+            return parameter.detach() if group is None else self._moment(parameter, group)
+        from deepspeed.utils import safe_get_full_fp32_param, safe_get_full_optimizer_state
+
+        whole = safe_get_full_fp32_param(parameter) if group is None else safe_get_full_optimizer_state(parameter, group)
+        return whole.view(self._shape(parameter))
+
+    def _moment(self, parameter: nn.Parameter, group: str) -> Tensor:
+        """Return a moment; before the first step, and for a parameter without gradients, there is none yet."""
+        moments = self._basic.state.get(parameter, {})
+        return moments[group] if group in moments else torch.zeros_like(parameter)
+
+    @torch.no_grad()
+    def _scatter(self, group: str, tensors: state.Tensors) -> None:
+        """Fill a moment from whole tensors."""
+        from deepspeed.utils import safe_set_full_optimizer_state, safe_set_local_optimizer_state
+
+        for name, parameter in self.names.items():
+            value = tensors[name].to(self.device)
+            if self.train.zero_stage == 0:
+                self._basic.state[parameter][group].copy_(value)
+            elif self.train.zero_stage == 3:
+                share = parameter.ds_tensor.numel()
+                padded = nn.functional.pad(value.flatten(), (0, share * self.world - value.numel()))
+                safe_set_local_optimizer_state(parameter, padded[share * self.rank :][:share], group)
+            else:
+                safe_set_full_optimizer_state(parameter, value, group)
+
+    @staticmethod
+    def _shape(parameter: nn.Parameter) -> torch.Size:
+        return torch.Size(getattr(parameter, "ds_shape", parameter.shape))
+
+
+def _join(scratch: Path) -> torch.device:
+    """Join the process group that torchrun describes, or one of this process alone; return this process's device."""
+    cuda = torch.cuda.is_available()
+    backend = "nccl" if cuda else "gloo"
+    local_rank = int(os.environ.get("LOCAL_RANK", "0"))
+    if cuda:
+        torch.cuda.set_device(local_rank)
+    if "RANK" in os.environ:
+        dist.init_process_group(backend)
+    else:
+        os.environ["LOCAL_RANK"] = "0"  # DeepSpeed insists
+        dist.init_process_group(backend, store=dist.FileStore(str(scratch / "rendezvous"), 1), rank=0, world_size=1)
+    return torch.device("cuda", local_rank) if cuda else torch.device("cpu")
+
+
+def _import_deepspeed() -> Any:
+    """Import DeepSpeed, which logs, prints and compiles unasked, so that it speaks only through our log."""
+    if not torch.cuda.is_available():
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")
+    import deepspeed
+
+    theirs = logging.getLogger("DeepSpeed")
+    theirs.setLevel(logging.WARNING)
+    theirs.handlers, theirs.parent, theirs.propagate = [], log, True
+    # Would compile a C++ extension for half a minute to replace gloo within one host.
+    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    return deepspeed
+
+
+def _config(train: TrainSpec) -> dict[str, Any]:
+    return {
+        "train_micro_batch_size_per_gpu": 1,
+        "gradient_accumulation_steps": 1,
+        # Micro-batches vary in number from step to step; the caller says where a step ends by calling step().
+        "managed_gradient_accumulation": False,
+        "gradient_clipping": train.gradient_clip or 0.0,
+        "zero_optimization": {"stage": train.zero_stage, "overlap_comm": False},
+        "zero_allow_untested_optimizer": True,
+        "torch_autocast": {"enabled": train.precision == "bf16", "dtype": "bfloat16"},
+        "steps_per_print": None,
+    }
+
+
+def _load_model(model: Model) -> PreTrainedModel:
+    transformers_logging.disable_progress_bar()
+    transformers_logging.set_verbosity_error()
+    try:
+        loaded = AutoModelForCausalLM.from_pretrained(model.folder, dtype=torch.float32, local_files_only=True)
+    except (OSError, ValueError, KeyError) as error:
+        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ModelError(f"the checkpoint cannot be loaded: {first}; prepare the run again") from error
+    if model.state and (model.state / f"{state.WEIGHTS}.safetensors").is_file():
+        names = dict(loaded.named_parameters())
+        weights = state.read_tensors(model.state, state.WEIGHTS, {name: value.detach() for name, value in names.items()})
+        with torch.no_grad():
+            for name, parameter in names.items():
+                parameter.copy_(weights[name])
+    loaded.train()
+    return loaded
+
+
+def _decay_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Weight decay on matrices, none on norms and biases, which are what has one dimension."""
+    parameters = list(model.parameters())
+    return [
+        {"params": [p for p in parameters if p.dim() >= 2], "weight_decay": weight_decay},
+        {"params": [p for p in parameters if p.dim() < 2], "weight_decay": 0.0},
+    ]
+
+
+def _explain(error: BaseException, step: Step, train: TrainSpec) -> BaseException:
+    """Return `ResourceError` for memory that ran out, else the error itself."""
+    text = str(error)
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in text:
+        return ResourceError(
+            f"step {step.number}: out of memory with train.micro_batch_tokens {train.micro_batch_tokens}; start a run "
+            "with fewer, or with train.activation_checkpointing, a higher train.zero_stage or a smaller model"
+        )
+    return error
+
+
+def parameters_of(trainer: DeepSpeedTrainer) -> Iterator[tuple[str, Tensor]]:
+    """Yield the whole weights by name, on every process; for tests and tools."""
+    for name, parameter in trainer.names.items():
+        yield name, trainer._whole(parameter, None)

@@ -1,0 +1,115 @@
+"""One command, one or many processes: the stage starts itself again under torchrun where the spec asks for several.
+
+Two environment variables widen that to several machines, each running the same line: `LETI_NODES` and
+`LETI_NODE_RANK`, with `LETI_RENDEZVOUS` as `host:port` of the first. A stage that torchrun itself started (RANK is set)
+simply is one of the processes.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from stages.contract import errors
+from stages.contract.errors import LetiError, RetryableError, Stopped
+from stages.entrypoint import Job
+
+log = logging.getLogger("leti.train")
+FAILURES = "LETI_FAILURES"
+"""Folder in which a process leaves the error it ends with, because torchrun reports nothing but 1."""
+GRACE_SECONDS = 60.0
+_PR_SET_PDEATHSIG = 1
+
+
+def is_rank() -> bool:
+    """Whether torchrun started this process."""
+    return "RANK" in os.environ
+
+
+def needs_launch(job: Job) -> bool:
+    """Whether this process should start others and not train itself."""
+    return not is_rank() and job.spec.train.processes * int(os.environ.get("LETI_NODES", "1")) > 1
+
+
+def launch(job: Job) -> None:
+    """Run the stage in `train.processes` processes and return when all are done; raises the error of the first to fail."""
+    failures = job.scratch / "failures"
+    failures.mkdir()
+    environment = {**os.environ, FAILURES: str(failures), "OMP_NUM_THREADS": str(threads(job.spec.train.processes))}
+    process = subprocess.Popen(_line(job), env=environment, preexec_fn=_die_with_parent)
+    try:
+        code = process.wait()
+    except Stopped:
+        _stop(process)
+        raise
+    if code:
+        raise _first_failure(failures) or RetryableError(
+            f"torchrun ended with {code} and no process said why (killed for memory?); its output is above"
+        )
+
+
+def threads(processes: int) -> int:
+    """Return the CPU threads each of so many processes on this machine should use."""
+    wanted = os.environ.get("LETI_THREADS")
+    return int(wanted) if wanted else max(1, len(os.sched_getaffinity(0)) // processes)
+
+
+@contextmanager
+def reporting_failure() -> Iterator[None]:
+    """Leave an error where `launch` finds it; only the launcher logs it then."""
+    folder = os.environ.get(FAILURES)
+    if folder is None:
+        yield
+        return
+    _die_with_parent()
+    try:
+        yield
+    except LetiError as error:
+        text = json.dumps({"kind": type(error).__name__, "message": str(error)})
+        (Path(folder) / f"rank-{os.environ['RANK']}.json").write_text(text)
+        raise SystemExit(error.exit_code) from error
+
+
+def _line(job: Job) -> list[str]:
+    nodes = os.environ.get("LETI_NODES", "1")
+    where = ["--standalone"]
+    if nodes != "1":
+        host, _, port = os.environ["LETI_RENDEZVOUS"].partition(":")
+        rank = os.environ["LETI_NODE_RANK"]
+        where = ["--nnodes", nodes, "--node-rank", rank, "--master-addr", host, "--master-port", port]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(job.spec.train.processes), *where]
+    return [*torchrun, "-m", "stages.train", "--run", job.run.uri, "--iteration", str(job.iteration)]
+
+
+def _first_failure(folder: Path) -> LetiError | None:
+    """Return the error written first: later ones are mostly its consequences."""
+    found = sorted(folder.glob("rank-*.json"), key=lambda path: path.stat().st_mtime_ns)
+    if not found:
+        return None
+    failure = json.loads(found[0].read_text())
+    kind: Callable[[str], LetiError] = getattr(errors, failure["kind"], LetiError)
+    return kind(failure["message"])
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    """Pass the request on and give the processes time to write a checkpoint."""
+    process.terminate()
+    try:
+        process.wait(GRACE_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def _die_with_parent() -> None:
+    """Have the kernel ask this process to stop when its parent dies, so that a killed stage leaves nothing running."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
