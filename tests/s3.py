@@ -10,7 +10,9 @@ from types import TracebackType
 from typing import Any
 
 import boto3
+from moto.core import DEFAULT_ACCOUNT_ID
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
+from moto.s3.models import s3_backends
 from werkzeug.serving import make_server
 
 Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
@@ -61,6 +63,11 @@ class S3Server:
         client.create_bucket(Bucket=name)
         client.close()
         return name
+
+    def fill(self, bucket: str, keys: Iterable[str]) -> None:
+        """Put empty objects into a bucket past HTTP, for tests that need very many."""
+        for key in keys:
+            s3_backends[DEFAULT_ACCOUNT_ID]["aws"].put_object(bucket, key, b"")
 
     def _answer(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         method, path = environ["REQUEST_METHOD"], environ["PATH_INFO"]

@@ -14,15 +14,18 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
-from pydantic import NonNegativeInt, PositiveInt
+from pydantic import AfterValidator, NonNegativeInt, PositiveInt
 
 from stages.contract.errors import UsageError
 from stages.contract.records import Block, Execution, Metrics, PackedRow, Problem, Record, Sample, StepLog
 from stages.contract.spec import RunSpec
+from stages.contract.store import check_key
 
-FORMAT = 1
+FORMAT: Literal[1] = 1
+MOST_PARTS = 100_000
+"""Part numbers have five digits in keys, so that keys sort as numbers do."""
 Format = Literal["jsonl", "parquet", "folder"]
 StageName = Literal["prepare", "generate", "execute", "build", "train", "evaluate"]
 
@@ -88,7 +91,7 @@ class Part(NamedTuple):
 def parse_part(text: str) -> Part:
     """Return the part that `K/N` spells, K from 0."""
     number, _, of = text.partition("/")
-    if not (number.isdecimal() and of.isdecimal() and int(number) < int(of)):
+    if not (number.isdecimal() and of.isdecimal() and int(number) < int(of) <= MOST_PARTS):
         raise UsageError(f"--part {text!r}: write K/N with K from 0 to N-1, such as 0/4")
     return Part(int(number), int(of))
 
@@ -96,7 +99,7 @@ def parse_part(text: str) -> Part:
 class DataObject(Record):
     """One object of a part. `key` is relative to the run."""
 
-    key: str
+    key: Annotated[str, AfterValidator(check_key)]
     sha256: str
     size: NonNegativeInt
     rows: NonNegativeInt = 0
@@ -125,7 +128,7 @@ class Made(Record):
 class PartRecord(Record):
     """The commit of one part; its existence is what "done" means."""
 
-    format: int = FORMAT
+    format: Literal[1] = FORMAT
     artifact: str
     iteration: NonNegativeInt | None = None
     split: str | None = None
@@ -150,7 +153,7 @@ class PartRecord(Record):
 class Index(Record):
     """The commit of a whole artifact: every object, in part order."""
 
-    format: int = FORMAT
+    format: Literal[1] = FORMAT
     artifact: str
     iteration: NonNegativeInt | None = None
     split: str | None = None

@@ -10,13 +10,17 @@ Not here: listing order beyond lexicographic, renames, partial writes. A reader 
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import tempfile
+import textwrap
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
 
 from stages.contract.errors import StoreError, UsageError
@@ -25,10 +29,28 @@ if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
 
 CHUNK_BYTES = 1 << 20
+CONFLICT_TRIES = 5
+LOST = ("PreconditionFailed", "412")
+CONFLICT = ("ConditionalRequestConflict", "409")
+REFUSED = (
+    "AccessDenied",
+    "403",
+    "ExpiredToken",
+    "InvalidAccessKeyId",
+    "InvalidToken",
+    "SignatureDoesNotMatch",
+    "TokenRefreshRequired",
+)
+WRONG_ADDRESS = ("AuthorizationHeaderMalformed", "InvalidBucketName", "PermanentRedirect")
+NO_HARD_LINKS = (errno.EPERM, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
 
 
 class Store(ABC):
-    """Verbs every store has. `KeyError` for a missing key, `StoreError` when the store itself fails."""
+    """Verbs every store has.
+
+    `KeyError` for a missing key, `ValueError` for a key that leaves the store, `UsageError` when the store's address,
+    account or file system will not do, `StoreError` when another try may help. A folder's own faults stay `OSError`.
+    """
 
     uri: str
 
@@ -38,11 +60,14 @@ class Store(ABC):
 
     @abstractmethod
     def put_if_absent(self, key: str, data: bytes) -> bool:
-        """Write a small object unless the key exists; return whether this call wrote it."""
+        """Write a small object unless the key exists; return whether what is there now is this writer's.
+
+        On S3 another writer's equal bytes count as one's own: a lost reply leaves no way to tell them apart.
+        """
 
     @abstractmethod
     def upload(self, key: str, path: Path) -> None:
-        """Write a file under a key that names its content."""
+        """Write a file under a key that names its content; replaces a damaged object of that key."""
 
     @abstractmethod
     def list(self, prefix: str) -> Iterator[str]:
@@ -86,54 +111,53 @@ class LocalStore(Store):
             return self._publish(staged, target)
 
     def upload(self, key: str, path: Path) -> None:
-        if self.size(key) == path.stat().st_size:
-            return
         with self._staged(key) as (staged, target):
             shutil.copyfile(path, staged)
-            self._publish(staged, target)
+            _sync(staged)
+            staged.replace(target)
+            _sync(target.parent)
 
     def list(self, prefix: str) -> Iterator[str]:
+        _check_prefix(prefix)
         start = self.root / prefix.rpartition("/")[0]
         found: list[str] = []
-        for folder, _, names in os.walk(start):
+        for folder, _, names in os.walk(start, onerror=_unless_missing):
             base = Path(folder).relative_to(self.root)
-            found += [key for name in names if (key := (base / name).as_posix()).startswith(prefix)]
-        yield from sorted(key for key in found if not Path(key).name.startswith(".staged-"))
+            found += [(base / name).as_posix() for name in names if not name.startswith(".staged-")]
+        yield from sorted(key for key in found if key.startswith(prefix))
 
     def size(self, key: str) -> int | None:
-        try:
-            return self._path(key).stat().st_size
-        except (FileNotFoundError, NotADirectoryError):
-            return None
+        path = self._path(key)
+        return path.stat().st_size if path.is_file() else None
 
     def delete(self, key: str) -> None:
-        self._path(key).unlink(missing_ok=True)
+        path = self._path(key)
+        if path.is_file():
+            path.unlink(missing_ok=True)
 
     def local_path(self, key: str) -> Path | None:
         return self._path(key)
 
     def _path(self, key: str) -> Path:
-        path = self.root / key
-        if ".." in Path(key).parts or path.is_absolute() != self.root.is_absolute() or key.startswith("/"):
-            raise ValueError(f"key {key!r} leaves the store")
-        return path
+        return self.root / check_key(key)
 
     def _staged(self, key: str) -> _Staged:
         return _Staged(self._path(key))
 
-    @staticmethod
-    def _publish(staged: Path, target: Path) -> bool:
-        with open(staged, "rb") as file:
-            os.fsync(file.fileno())
+    def _publish(self, staged: Path, target: Path) -> bool:
+        _sync(staged)
         try:
             os.link(staged, target)
         except FileExistsError:
             return False
-        folder = os.open(target.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        except OSError as error:
+            if error.errno not in NO_HARD_LINKS:
+                raise
+            raise UsageError(
+                f"store {self.uri}: its file system has no hard links, and without them the first writer cannot be "
+                "told; use another folder or s3://bucket/prefix"
+            ) from error
+        _sync(target.parent)
         return True
 
 
@@ -162,92 +186,147 @@ class S3Store(Store):
     """
 
     def __init__(self, uri: str) -> None:
-        import boto3
-        from botocore.config import Config
-
         parts = urlsplit(uri)
         self.uri = uri
         self.bucket, self.prefix = parts.netloc, parts.path.strip("/")
         self.root = f"{self.prefix}/" if self.prefix else ""
-        endpoint = parse_qs(parts.query).get("endpoint_url", [None])[0]
-        retries: Any = {"mode": "standard", "max_attempts": 6}
-        self.client: S3Client = boto3.client("s3", endpoint_url=endpoint, config=Config(retries=retries))
+        options = {name: values[-1] for name, values in parse_qs(parts.query, keep_blank_values=True).items()}
+        endpoint = options.pop("endpoint_url", None)
+        if options or parts.fragment:
+            raise UsageError(f"store {uri!r}: the only option is ?endpoint_url=http://host:port; drop the rest")
+        self.client = self._connect(endpoint)
 
     def stream(self, key: str) -> Iterator[bytes]:
-        from botocore.exceptions import BotoCoreError, ClientError
-
-        try:
-            body = self.client.get_object(Bucket=self.bucket, Key=self.root + key)["Body"]
-            yield from body.iter_chunks(CHUNK_BYTES)
-        except (ClientError, BotoCoreError) as error:
-            self._refuse(error, key)
+        with self._explained(key):
+            answer = self.client.get_object(Bucket=self.bucket, Key=self._full(key))
+            with closing(answer["Body"]) as body:
+                yield from body.iter_chunks(CHUNK_BYTES)
 
     def put_if_absent(self, key: str, data: bytes) -> bool:
-        from botocore.exceptions import BotoCoreError, ClientError
+        from botocore.exceptions import ClientError
 
-        try:
-            self.client.put_object(Bucket=self.bucket, Key=self.root + key, Body=data, IfNoneMatch="*")
-        except ClientError as error:
-            # 409: another conditional write of this key is in flight and may still fail, so ask who won.
-            if error.response["Error"]["Code"] in ("PreconditionFailed", "ConditionalRequestConflict", "412", "409"):
-                return self._lost_to_another(key, data)
-            self._refuse(error, key)
-        except BotoCoreError as error:
-            self._refuse(error, key)
-        return True
+        for attempt in range(CONFLICT_TRIES):
+            try:
+                with self._explained(key, passing=(*LOST, *CONFLICT)):
+                    self.client.put_object(Bucket=self.bucket, Key=self._full(key), Body=data, IfNoneMatch="*")
+                return True
+            except ClientError as error:
+                # A lost reply makes boto3's own retry meet its own success, so ask whose object is there. After a
+                # conflict there may be none: the other writer can still fail.
+                if (found := self._find(key)) is not None:
+                    return found == data
+                if _code(error) in CONFLICT:
+                    time.sleep(0.05 * 2**attempt)
+        raise StoreError(f"store {self.uri}: {key} is being written by another; try again")
 
     def upload(self, key: str, path: Path) -> None:
-        from boto3.exceptions import S3UploadFailedError
-        from botocore.exceptions import BotoCoreError, ClientError
-
-        try:
-            self.client.upload_file(str(path), self.bucket, self.root + key)
-        except (ClientError, BotoCoreError, S3UploadFailedError) as error:
-            self._refuse(error, key)
+        with self._explained(key), open(path, "rb") as file:
+            self.client.upload_fileobj(file, self.bucket, self._full(key))
 
     def list(self, prefix: str) -> Iterator[str]:
-        from botocore.exceptions import BotoCoreError, ClientError
-
+        _check_prefix(prefix)
         pages = self.client.get_paginator("list_objects_v2")
-        try:
+        with self._explained(prefix):
             for page in pages.paginate(Bucket=self.bucket, Prefix=self.root + prefix):
                 yield from (item["Key"].removeprefix(self.root) for item in page.get("Contents", ()))
-        except (ClientError, BotoCoreError) as error:
-            self._refuse(error, prefix)
 
     def size(self, key: str) -> int | None:
+        # Not HEAD: its answers carry no body, so a missing bucket would look like a missing key.
+        full = self._full(key)
+        with self._explained(key):
+            page = self.client.list_objects_v2(Bucket=self.bucket, Prefix=full, MaxKeys=1)
+        return next((item["Size"] for item in page.get("Contents", ()) if item["Key"] == full), None)
+
+    def delete(self, key: str) -> None:
+        with self._explained(key):
+            self.client.delete_object(Bucket=self.bucket, Key=self._full(key))
+
+    def _connect(self, endpoint: str | None) -> S3Client:
+        import boto3
+        from botocore.config import Config
+        from botocore.exceptions import BotoCoreError
+
+        retries: Any = {"mode": "standard"}
+        if "AWS_MAX_ATTEMPTS" not in os.environ:
+            retries["max_attempts"] = 6
+        config = Config(connect_timeout=10, retries=retries)
+        try:
+            # A session of its own: boto3's default one is shared, and making clients from it is not thread-safe.
+            return boto3.session.Session().client("s3", endpoint_url=endpoint, config=config)
+        except (BotoCoreError, ValueError) as error:
+            raise UsageError(f"store {self.uri}: {_line(error)}; correct the endpoint or the AWS settings") from error
+
+    def _full(self, key: str) -> str:
+        return self.root + check_key(key)
+
+    def _find(self, key: str) -> bytes | None:
+        try:
+            return self.get(key)
+        except KeyError:
+            return None
+
+    @contextmanager
+    def _explained(self, key: str, *, passing: tuple[str, ...] = ()) -> Iterator[None]:
+        """Turn boto3's errors into ours, except those whose code is `passing`."""
         from botocore.exceptions import BotoCoreError, ClientError
 
         try:
-            return self.client.head_object(Bucket=self.bucket, Key=self.root + key)["ContentLength"]
+            yield
         except ClientError as error:
-            if error.response["Error"]["Code"] in ("404", "NoSuchKey"):
-                return None
-            self._refuse(error, key)
+            if _code(error) in passing:
+                raise
+            raise self._explain(error, key) from error
         except BotoCoreError as error:
-            self._refuse(error, key)
+            raise self._explain(error, key) from error
 
-    def delete(self, key: str) -> None:
-        self.client.delete_object(Bucket=self.bucket, Key=self.root + key)
-
-    def _lost_to_another(self, key: str, data: bytes) -> bool:
-        """Whether the object that is there is this writer's own: a lost reply makes a retry meet its own success."""
-        try:
-            return self.get(key) == data
-        except KeyError:
-            raise StoreError(f"{self.uri}: {key} is being written by another; try again") from None
-
-    def _refuse(self, error: Exception, key: str) -> NoReturn:
-        code = getattr(error, "response", {}).get("Error", {}).get("Code", "")
+    def _explain(self, error: Exception, key: str) -> Exception:
+        code, kind = _code(error), type(error).__name__
         if code in ("NoSuchKey", "404"):
-            raise KeyError(key) from None
+            return KeyError(key)
         if code == "NoSuchBucket":
-            raise UsageError(f"store {self.uri}: no bucket {self.bucket!r}; create it or correct --store") from error
-        if code in ("AccessDenied", "403", "InvalidAccessKeyId", "SignatureDoesNotMatch"):
-            raise UsageError(f"store {self.uri}: {code} on {key}; check the credentials and the policy") from error
-        if type(error).__name__ in ("NoCredentialsError", "PartialCredentialsError", "ProfileNotFound"):
-            raise UsageError(f"store {self.uri}: {error}; set AWS credentials or a profile") from error
-        raise StoreError(f"store {self.uri}: {key}: {error}") from error
+            return UsageError(f"store {self.uri}: no bucket {self.bucket!r}; create it or correct --store")
+        if code in REFUSED:
+            return UsageError(f"store {self.uri}: {code} on {key!r}; check the credentials and the policy")
+        if code in WRONG_ADDRESS or kind == "ParamValidationError":
+            return UsageError(f"store {self.uri}: {_line(error)}; correct --store or the AWS region")
+        if kind in ("NoCredentialsError", "PartialCredentialsError"):
+            return UsageError(f"store {self.uri}: {_line(error)}; set AWS credentials or a profile")
+        return StoreError(f"store {self.uri}: {key}: {_line(error)}")
+
+
+def check_key(key: str) -> str:
+    """Return a proper key, such as `runs/a/spec.json`; `ValueError` for one that leaves the store or has two names."""
+    if "\0" in key or any(name in ("", ".", "..") for name in key.split("/")):
+        raise ValueError(f"key {key!r} leaves the store or is not in its plainest form")
+    return key
+
+
+def _check_prefix(prefix: str) -> None:
+    if prefix:
+        check_key(prefix.removesuffix("/"))
+
+
+def _unless_missing(error: OSError) -> None:
+    if not isinstance(error, (FileNotFoundError, NotADirectoryError)):
+        raise error
+
+
+def _sync(path: Path) -> None:
+    """Wait until a file's bytes, or a folder's names, are on the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _code(error: Exception) -> str:
+    answer: Any = getattr(error, "response", {})
+    return str(answer.get("Error", {}).get("Code", ""))
+
+
+def _line(error: Exception) -> str:
+    return textwrap.shorten(str(error), 160, placeholder=" ...")
 
 
 def open_store(uri: str) -> Store:
@@ -257,9 +336,20 @@ def open_store(uri: str) -> Store:
         if not urlsplit(uri).netloc:
             raise UsageError(f"store {uri!r} names no bucket; write s3://bucket/prefix")
         return S3Store(uri)
+    if not uri:
+        raise UsageError(f"store {uri!r} names no place; use a folder or s3://bucket/prefix")
     if scheme not in ("", "file"):
         raise UsageError(f"store {uri!r}: unknown scheme {scheme!r}; use a folder or s3://bucket/prefix")
-    root = Path(uri.removeprefix("file://")).expanduser()
+    if scheme == "file" and not uri.startswith("file:///"):
+        raise UsageError(f"store {uri!r}: write file:///folder with three slashes")
+    return LocalStore(_folder(uri))
+
+
+def _folder(uri: str) -> Path:
+    try:
+        root = Path(uri.removeprefix("file://")).expanduser()
+    except RuntimeError:
+        raise UsageError(f"store {uri!r}: there is no home folder of that name; write the whole path") from None
     if root.exists() and not root.is_dir():
         raise UsageError(f"store {uri!r} is a file; name a folder")
-    return LocalStore(root)
+    return root
