@@ -15,6 +15,7 @@ import os
 import shutil
 import tempfile
 import textwrap
+import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -43,6 +44,9 @@ REFUSED = (
 )
 WRONG_ADDRESS = ("AuthorizationHeaderMalformed", "InvalidBucketName", "PermanentRedirect")
 NO_HARD_LINKS = (errno.EPERM, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
+
+_CONNECTING = threading.Lock()
+"""Clients are thread-safe; making one from boto3's shared session is not."""
 
 
 class Store(ABC):
@@ -251,8 +255,8 @@ class S3Store(Store):
             retries["max_attempts"] = 6
         config = Config(connect_timeout=10, retries=retries)
         try:
-            # A session of its own: boto3's default one is shared, and making clients from it is not thread-safe.
-            return boto3.session.Session().client("s3", endpoint_url=endpoint, config=config)
+            with _CONNECTING:
+                return boto3.client("s3", endpoint_url=endpoint, config=config)
         except (BotoCoreError, ValueError) as error:
             raise UsageError(f"store {self.uri}: {_line(error)}; correct the endpoint or the AWS settings") from error
 

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import boto3
 import pytest
 
 from stages.contract.errors import LetiError, StoreError, UsageError
@@ -139,20 +140,20 @@ def test_keys_come_sorted_and_by_any_prefix(store: Store) -> None:
     assert list(store.list("nothing/")) == []
 
 
-@pytest.mark.parametrize("key", ["a b", "a+b", "a%2Fb", "a?b=c", "a#b", "ü/雪.json", "a&b;c"])
-def test_any_name_is_a_key(store: Store, key: str) -> None:
-    assert store.put_if_absent(key, b"data")
-    assert store.get(key) == b"data"
-    assert list(store.list("")) == [key]
-    store.delete(key)
-    assert list(store.list("")) == []
+def test_any_name_is_a_key(store: Store) -> None:
+    for key in ("a b", "a+b", "a%2Fb", "a?b=c", "a#b", "ü/雪.json", "a&b;c"):
+        assert store.put_if_absent(key, b"data")
+        assert store.get(key) == b"data"
+        assert list(store.list("")) == [key]
+        store.delete(key)
+        assert list(store.list("")) == []
 
 
 @each_verb
-@pytest.mark.parametrize("key", ["../outside", "a/../../outside", "/etc/passwd", "a//b", "./a", "a\0b"])
-def test_a_key_that_leaves_the_store_is_refused(store: Store, file: Path, verb: str, key: str) -> None:
-    with pytest.raises(ValueError, match="leaves the store"):
-        VERBS[verb](store, key, file)
+def test_a_key_that_leaves_the_store_is_refused(store: Store, file: Path, verb: str) -> None:
+    for key in ("../outside", "a/../../outside", "/etc/passwd", "a//b", "./a", "a\0b"):
+        with pytest.raises(ValueError, match="leaves the store"):
+            VERBS[verb](store, key, file)
 
 
 def test_a_store_can_be_opened_again_by_its_uri(store: Store) -> None:
@@ -358,6 +359,7 @@ def test_a_wrong_setting_is_no_fault_of_the_server(
 ) -> None:
     for name, value in {"AWS_MAX_ATTEMPTS": "1", **environment}.items():
         monkeypatch.setenv(name, value)
+    boto3.DEFAULT_SESSION = None
     with pytest.raises(UsageError) as caught:
         open_store(uri).get("key")
     assert one_line(caught.value)
@@ -367,9 +369,17 @@ def test_a_wrong_setting_is_no_fault_of_the_server(
 def test_missing_credentials_are_named(s3_uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    boto3.DEFAULT_SESSION = None
     with pytest.raises(UsageError, match="set AWS credentials or a profile") as caught:
         open_store(s3_uri).get("key")
     assert one_line(caught.value)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def account_found_anew() -> Iterator[None]:
+    """boto3 keeps the account it found first."""
+    yield
+    boto3.DEFAULT_SESSION = None
 
 
 def one_line(error: LetiError) -> bool:
