@@ -174,4 +174,5 @@ def first_fault(error: ValidationError) -> str:
         message = str(fault.get("ctx", {}).get("error", fault["msg"]))
         return f"{path}: {message}" if path else message
     shown = "" if fault["type"] == "missing" else f", got {fault['input']!r}"
-    return f"{path or '(row)'}: {fault['msg']}{shown if len(shown) <= 86 else shown[:83] + '...'}"
+    line = f"{fault['msg']}{shown if len(shown) <= 86 else shown[:83] + '...'}"
+    return f"{path}: {line}" if path else line

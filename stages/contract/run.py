@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import json
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -24,10 +26,11 @@ from stages.contract.artifacts import (
 )
 from stages.contract.errors import ArtifactError, UsageError
 from stages.contract.records import Record, first_fault, read_rows
-from stages.contract.spec import RunSpec
+from stages.contract.spec import RunSpec, strip_compatible
 from stages.contract.store import CHUNK_BYTES, Store, open_store
 
 R = TypeVar("R", bound=Record)
+RecordOf = TypeVar("RecordOf", PartRecord, Index)
 SPEC_KEY = "spec.json"
 
 
@@ -55,17 +58,17 @@ class Run:
     @classmethod
     def open(cls, uri: str) -> Run:
         """Return the run at `<store>/runs/<name>`, the form `--run` takes."""
-        base, query, options = uri.partition("?")
+        base, options = _split_options(uri)
         root, marker, name = base.rstrip("/").rpartition("/runs/")
-        if not marker or not name or "/" in name:
+        if not marker or name in ("", ".", "..") or "/" in name:
             raise UsageError(f"--run {uri!r}: write STORE/runs/NAME")
-        return cls(open_store(root + query + options), name)
+        return cls(open_store((root or "/") + options), name)
 
     @property
     def uri(self) -> str:
         """What `--run` takes to open this run again."""
-        base, query, options = self.store.uri.partition("?")
-        return f"{base.rstrip('/')}/runs/{self.name}{query}{options}"
+        base, options = _split_options(self.store.uri)
+        return f"{base.rstrip('/')}/runs/{self.name}{options}"
 
     def key(self, relative: str) -> str:
         """Return the store key of a key relative to the run."""
@@ -91,11 +94,13 @@ class Run:
 
     def find_part(self, ref: Ref, part: Part) -> PartRecord | None:
         """Return the part's record, or None when it is not committed."""
-        return self._read_record(self._part_key(ref, part), PartRecord)
+        record = self._read_record(self._part_key(ref, part), PartRecord)
+        return record and self._of(ref, record, self._part_key(ref, part))
 
     def find_index(self, ref: Ref) -> Index | None:
         """Return the artifact's index; written here if all parts exist but their committers died before it."""
-        return self._read_record(self._index_key(ref), Index) or self._seal(ref)
+        index = self._read_record(self._index_key(ref), Index)
+        return self._of(ref, index, self._index_key(ref)) if index else self._seal(ref)
 
     def get_index(self, ref: Ref) -> Index:
         """Return the artifact's index, or say which parts are missing."""
@@ -105,6 +110,8 @@ class Run:
 
     def commit(self, commit: Commit) -> PartRecord:
         """Publish a part; if another has committed it meanwhile, theirs stands and is returned."""
+        if not commit.files:
+            raise ArtifactError(f"{commit.ref} part {commit.part} holds no file; nothing to commit")
         objects = tuple(self._upload(commit))
         record = PartRecord(
             artifact=commit.ref.artifact,
@@ -121,10 +128,10 @@ class Run:
             facts=dict(commit.facts),
             made=commit.made,
         )
-        key = self._part_key(commit.ref, commit.part)
-        won = self.store.put_if_absent(self.key(key), record.model_dump_json(indent=2).encode())
+        key = self.key(self._part_key(commit.ref, commit.part))
+        won = self.store.put_if_absent(key, record.model_dump_json(indent=2).encode())
         self._seal(commit.ref)
-        return record if won else self._winner(key)
+        return record if won else self._winner(commit.ref, commit.part)
 
     def input(self, ref: Ref, part: Part | None = None) -> Input:
         """Return the lineage entry for an artifact, or for one part of it."""
@@ -135,14 +142,14 @@ class Run:
 
     def read(self, ref: Ref, record: type[R], part: Part | None = None) -> Iterator[R]:
         """Yield the rows of an artifact or of one part, in order; `ArtifactError` on any damaged byte."""
-        objects = self._get_part(ref, part).objects if part else self.get_index(ref).objects
+        objects = self._get_part(ref, part).objects if part is not None else self.get_index(ref).objects
         for item in objects:
             rows = 0
-            for row in read_rows(_lines(self._verified(item)), record, source=item.key):
+            for row in read_rows(_lines(self._verified(ref, item)), record, source=self.key(item.key)):
                 rows += 1
                 yield row
             if rows != item.rows:
-                raise ArtifactError(f"{item.key}: {item.rows} rows expected, {rows} found")
+                raise self._damaged(ref, f"{self.key(item.key)}: {item.rows} rows expected, {rows} found")
 
     def fetch(self, ref: Ref, scratch: Path) -> Path:
         """Return a local folder that holds the artifact's files, every checksum verified.
@@ -151,15 +158,17 @@ class Run:
         `scratch/<digest>`, which a later call finds again.
         """
         index = self.get_index(ref)
-        common = index.objects[0].key.split("/")[: len(ref.prefix.split("/")) + 1]
-        home = self.store.local_path(self.key("/".join(common)))
-        if ARTIFACTS[ref.artifact].format != "folder":
-            home = self.store.local_path(self.key(ref.prefix))
-            common = ref.prefix.split("/")
+        base = ref.prefix
+        if ARTIFACTS[ref.artifact].format == "folder":
+            base = "/".join(index.objects[0].key.split("/")[: len(base.split("/")) + 1])
+        home = self.store.local_path(self.key(base))
         target = home or scratch / index.digest()
         for item in index.objects:
-            path = target / item.key.removeprefix("/".join(common) + "/")
-            self._check_file(item, path) if home else self._download(item, path)
+            path = target / item.key.removeprefix(f"{base}/")
+            if home is None:
+                self._download(ref, item, path)
+            elif (fault := _fault(item, path)) is not None:
+                raise self._damaged(ref, fault)
         return target
 
     def paths(self, ref: Ref, scratch: Path) -> list[Path]:
@@ -196,16 +205,32 @@ class Run:
             )
         return found
 
-    def _winner(self, key: str) -> PartRecord:
-        record = self._read_record(key, PartRecord)
+    def _of(self, ref: Ref, record: RecordOf, key: str) -> RecordOf:
+        """Return the record if it is the one that belongs under its key: a copied file must not pass for another."""
+        found = Ref(record.artifact, record.iteration, record.split)
+        if found != ref or (isinstance(record, PartRecord) and not key.endswith(_part_name(record))):
+            raise ArtifactError(f"{self.key(key)}: is the record of {found}, not of {ref}; delete it and resume")
+        return record
+
+    def _winner(self, ref: Ref, part: Part) -> PartRecord:
+        record = self.find_part(ref, part)
         if record is None:
-            raise ArtifactError(f"{self.key(key)} vanished while it was written; look who deletes in this store")
+            key = self.key(self._part_key(ref, part))
+            raise ArtifactError(f"{key} vanished while it was written; look who deletes in this store")
         return record
 
     def _part_records(self, ref: Ref) -> list[PartRecord]:
-        keys = self.store.list(self.key(f"{ref.prefix}/parts/"))
-        relative = (key.removeprefix(self.key("")) for key in keys)
-        return [record for key in relative if (record := self._read_record(key, PartRecord))]
+        """Return what is committed of the artifact, in part order."""
+        keys = [key.removeprefix(self.key("")) for key in self.store.list(self.key(f"{ref.prefix}/parts/"))]
+        found = [(self._read_record(key, PartRecord), key) for key in keys]
+        records = [self._of(ref, record, key) for record, key in found if record]
+        divisions = sorted({record.parts for record in records})
+        if len(divisions) > 1:
+            raise ArtifactError(
+                f"run {self.name}: {ref} is divided into {' and into '.join(map(str, divisions))} parts; "
+                f"delete those of one division in {self.key(ref.prefix)}/parts and resume"
+            )
+        return records
 
     def _seal(self, ref: Ref) -> Index | None:
         """Write the index if every part is there; return it, or None while parts are missing."""
@@ -247,38 +272,40 @@ class Run:
             self.store.upload(self.key(key), path)
             yield DataObject(key=key, sha256=sha256, size=size, rows=commit.files[path])
 
-    def _verified(self, item: DataObject) -> Iterator[bytes]:
+    def _verified(self, ref: Ref, item: DataObject) -> Iterator[bytes]:
         """Yield the object's bytes; the checksum is known wrong only at the end, before any caller commits."""
-        digest = hashlib.sha256()
+        digest, key = hashlib.sha256(), self.key(item.key)
         try:
-            for chunk in self.store.stream(self.key(item.key)):
+            for chunk in self.store.stream(key):
                 digest.update(chunk)
                 yield chunk
         except KeyError:
-            raise ArtifactError(f"{self.key(item.key)} is named in an index but not in the store") from None
+            raise self._damaged(ref, f"{key} is named in an index but not in the store") from None
         if digest.hexdigest() != item.sha256:
-            raise ArtifactError(f"{self.key(item.key)}: SHA-256 is {digest.hexdigest()[:12]}, not {item.sha256[:12]}")
+            raise self._damaged(ref, f"{key}: SHA-256 is {digest.hexdigest()[:12]}, not {item.sha256[:12]}")
 
-    def _download(self, item: DataObject, path: Path) -> None:
-        if path.exists():
-            return self._check_file(item, path)
+    def _download(self, ref: Ref, item: DataObject, path: Path) -> None:
+        """Write the object to `path` unless it is there; processes that share a scratch folder may do so together."""
+        if _fault(item, path) is None:
+            return
         path.parent.mkdir(parents=True, exist_ok=True)
-        staged = path.with_name(f".staged-{path.name}")
-        with open(staged, "wb") as file:
-            for chunk in self._verified(item):
-                file.write(chunk)
-        staged.rename(path)
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".staged-", delete=False) as file:
+            staged = Path(file.name)
+            try:
+                file.writelines(self._verified(ref, item))
+            except BaseException:
+                staged.unlink()
+                raise
+        staged.replace(path)
 
-    def _check_file(self, item: DataObject, path: Path) -> None:
-        sha256, _ = _digest(path) if path.is_file() else ("nothing", 0)
-        if sha256 != item.sha256:
-            raise ArtifactError(f"{path}: SHA-256 is {sha256[:12]}, not {item.sha256[:12]}")
+    def _damaged(self, ref: Ref, fault: str) -> ArtifactError:
+        return ArtifactError(f"{fault}; delete {self.key(ref.prefix)} and resume the run, which makes it again")
 
 
 def resume_spec(stored: RunSpec, wanted: RunSpec) -> RunSpec:
     """Return `wanted` if only compatible fields differ from `stored`, else say what differs."""
-    differences = list(diff(stored.model_dump(mode="json"), wanted.model_dump(mode="json")))
     if stored.digest() != wanted.digest():
+        differences = diff(*(json.loads(json.dumps(strip_compatible(spec))) for spec in (stored, wanted)))
         raise UsageError(f"the run was made with another spec: {'; '.join(differences)}; start a new run")
     return wanted
 
@@ -300,6 +327,24 @@ def code_version() -> str:
     for path in sorted(root.rglob("*.py")):
         digest.update(f"{path.relative_to(root).as_posix()}\0".encode() + path.read_bytes())
     return f"{stages.__version__}+{digest.hexdigest()[:16]}"
+
+
+def _split_options(uri: str) -> tuple[str, str]:
+    """Return an S3 URI without and with only its `?options`; a folder's name may hold a question mark."""
+    base, mark, options = uri.partition("?") if uri.startswith("s3://") else (uri, "", "")
+    return base, mark + options
+
+
+def _part_name(record: PartRecord) -> str:
+    return f"/{Part(record.part, record.parts).stem}.json"
+
+
+def _fault(item: DataObject, path: Path) -> str | None:
+    """Return what is wrong with a local copy of the object, or None."""
+    if not path.is_file():
+        return f"{path} is missing"
+    sha256, _ = _digest(path)
+    return None if sha256 == item.sha256 else f"{path}: SHA-256 is {sha256[:12]}, not {item.sha256[:12]}"
 
 
 def _digest(path: Path) -> tuple[str, int]:

@@ -1,0 +1,439 @@
+"""The commit protocol: parts, the index, who wins, what a kill leaves, what damage looks like."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stages.contract.artifacts import Part
+from stages.contract.errors import ArtifactError, UsageError
+from stages.contract.records import Problem
+from stages.contract.run import Run, code_version, diff, resume_spec
+from stages.contract.spec import RunSpec
+from stages.contract.store import LocalStore, S3Store, Store, open_store
+from tests.conftest import ROOT
+from tests.stages.contract.parts import (
+    CHECKPOINT,
+    MADE,
+    PROBLEMS,
+    commit_folder,
+    commit_numbers,
+    commit_rows,
+    index_bytes,
+    problem,
+)
+
+
+@pytest.fixture(params=["folder", "s3"])
+def anywhere(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Run]:
+    """A new run in either store."""
+    store: Store = LocalStore(tmp_path / "store")
+    if request.param == "s3":
+        store = open_store(request.getfixturevalue("s3_uri"))
+    made = Run(store, "r1")
+    made.create(RunSpec())
+    yield made
+    if isinstance(store, S3Store):
+        store.client.close()
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    """A folder as a model has one."""
+    root = tmp_path / "model"
+    (root / "tokenizer").mkdir(parents=True)
+    (root / "config.json").write_text("{}")
+    (root / "model.safetensors").write_bytes(os.urandom(5000))
+    (root / "tokenizer/vocab.json").write_text('{"a": 0}')
+    return root
+
+
+# Committing and reading
+
+
+def test_what_parts_commit_is_read_back_in_order(anywhere: Run, tmp_path: Path) -> None:
+    for number in (2, 0, 1):
+        commit_numbers(anywhere, Part(number, 3), tmp_path)
+    assert list(anywhere.read(PROBLEMS, Problem)) == [problem(number) for number in range(7)]
+    assert list(anywhere.read(PROBLEMS, Problem, Part(1, 3))) == [problem(2), problem(3)]
+    assert [row.problem_id for path in anywhere.paths(PROBLEMS, tmp_path / "x") for row in rows_of(path)] == [
+        f"p/{number}" for number in range(7)
+    ]
+
+
+def test_an_artifact_is_there_when_its_last_part_is(anywhere: Run, tmp_path: Path) -> None:
+    assert anywhere.find_index(PROBLEMS) is None
+    commit_numbers(anywhere, Part(0, 2), tmp_path)
+    assert anywhere.find_index(PROBLEMS) is None
+    with pytest.raises(ArtifactError, match=r"problems/train is incomplete: parts 1 of 2 are missing; run its stage"):
+        anywhere.get_index(PROBLEMS)
+    with pytest.raises(ArtifactError, match=r"part 1/2 of problems/train is missing; run its stage first"):
+        anywhere.input(PROBLEMS, Part(1, 2))
+    commit_numbers(anywhere, Part(1, 2), tmp_path)
+    index = anywhere.get_index(PROBLEMS)
+    assert (index.parts, index.rows, index.facts) == (2, 7, {"0": {"kept": 3}, "1": {"kept": 4}})
+    assert index.spec_sha256 == anywhere.spec.digest()
+
+
+def test_an_artifact_nobody_began_says_so(anywhere: Run) -> None:
+    with pytest.raises(ArtifactError, match="checkpoint is incomplete: no part is committed; run its stage first"):
+        anywhere.get_index(CHECKPOINT)
+
+
+def test_a_part_record_names_what_it_came_from(anywhere: Run, tmp_path: Path) -> None:
+    committed = commit_numbers(anywhere, Part(), tmp_path)
+    found = anywhere.find_part(PROBLEMS, Part())
+    assert found == committed
+    assert (found.seed, found.made, found.code) == (7, MADE, code_version())
+    assert found.objects[0].key.startswith(f"problems/train/00000-of-00001-{found.objects[0].sha256}")
+    assert anywhere.input(PROBLEMS).ref == "problems/train"
+    assert anywhere.input(PROBLEMS, Part()).ref == "problems/train#0/1"
+
+
+def test_a_part_without_rows_is_a_part(anywhere: Run, tmp_path: Path) -> None:
+    commit_rows(anywhere, Part(), [], tmp_path)
+    assert list(anywhere.read(PROBLEMS, Problem)) == []
+    assert anywhere.get_index(PROBLEMS).rows == 0
+
+
+def test_a_row_longer_than_a_chunk_survives(anywhere: Run, tmp_path: Path) -> None:
+    long = problem(1).model_copy(update={"prompt": "x" * 2_500_000})
+    commit_rows(anywhere, Part(), [problem(0), long, problem(2)], tmp_path)
+    assert list(anywhere.read(PROBLEMS, Problem)) == [problem(0), long, problem(2)]
+
+
+def test_a_folder_is_fetched_as_it_was(anywhere: Run, model: Path, tmp_path: Path) -> None:
+    commit_folder(anywhere, model)
+    fetched = anywhere.fetch(CHECKPOINT, tmp_path / "scratch")
+    assert tree(fetched) == tree(model)
+    assert anywhere.fetch(CHECKPOINT, tmp_path / "scratch") == fetched
+
+
+def test_a_fetch_that_was_cut_short_is_finished(s3_uri: str, model: Path, tmp_path: Path) -> None:
+    run = new_run(s3_uri)
+    commit_folder(run, model)
+    fetched = run.fetch(CHECKPOINT, tmp_path / "scratch")
+    (fetched / "config.json").unlink()
+    (fetched / "model.safetensors").write_bytes(b"half")
+    (fetched / ".staged-model.safetensors").write_bytes(b"half")
+    assert run.fetch(CHECKPOINT, tmp_path / "scratch") == fetched
+    assert (fetched / "model.safetensors").read_bytes() == (model / "model.safetensors").read_bytes()
+    assert (fetched / "config.json").read_text() == "{}"
+
+
+def test_several_may_fetch_into_one_place(s3_uri: str, model: Path, tmp_path: Path) -> None:
+    run = new_run(s3_uri)
+    commit_folder(run, model)
+    together = threading.Barrier(4)
+
+    def fetch(_: int) -> Path:
+        together.wait()
+        return run.fetch(CHECKPOINT, tmp_path / "scratch")
+
+    with ThreadPoolExecutor(4) as pool:
+        (fetched,) = set(pool.map(fetch, range(4)))
+    assert tree(fetched) == tree(model)
+
+
+def test_an_empty_folder_is_no_artifact(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    with pytest.raises(ArtifactError, match=r"iterations/0000/checkpoint .*holds no file"):
+        commit_folder(run, tmp_path / "model")
+
+
+# Who wins
+
+
+def test_the_first_of_two_writers_stands_and_both_learn_it(anywhere: Run, tmp_path: Path) -> None:
+    first = commit_rows(anywhere, Part(), [problem(1)], tmp_path / "a")
+    second = commit_rows(anywhere, Part(), [problem(2)], tmp_path / "b")
+    assert second == first
+    assert list(anywhere.read(PROBLEMS, Problem)) == [problem(1)]
+
+
+def test_of_many_concurrent_writers_of_one_part_one_stands(anywhere: Run, tmp_path: Path) -> None:
+    together = threading.Barrier(8)
+
+    def write(number: int) -> str:
+        together.wait()
+        return commit_rows(anywhere, Part(), [problem(number)], tmp_path / str(number)).digest()
+
+    with ThreadPoolExecutor(8) as pool:
+        digests = set(pool.map(write, range(8)))
+    assert len(digests) == 1
+    assert anywhere.get_index(PROBLEMS).digest() == digests.pop()
+
+
+def test_concurrent_writers_of_all_parts_seal_one_index(anywhere: Run, tmp_path: Path) -> None:
+    with ThreadPoolExecutor(5) as pool:
+        list(pool.map(lambda number: commit_numbers(anywhere, Part(number, 5), tmp_path), range(5)))
+    assert [row.problem_id for row in anywhere.read(PROBLEMS, Problem)] == [f"p/{number}" for number in range(7)]
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
+def test_the_index_does_not_tell_who_came_when(order: tuple[int, ...], tmp_path: Path) -> None:
+    expected = new_run(str(tmp_path / "expected"))
+    for number in range(3):
+        commit_numbers(expected, Part(number, 3), tmp_path)
+    run = new_run(str(tmp_path / "run"))
+    for at, number in enumerate(order):
+        made = MADE.model_copy(update={"host": f"host-{at}", "seconds": float(at)})
+        commit_numbers(run, Part(number, 3), tmp_path, made=made)
+    assert index_bytes(run) == index_bytes(expected)
+
+
+def test_who_reads_seals_for_those_who_died_before_it(run: Run, tmp_path: Path) -> None:
+    for number in range(2):
+        commit_numbers(run, Part(number, 2), tmp_path)
+    sealed = index_bytes(run)
+    run.store.delete(run.key("problems/train/index.json"))
+    assert run.find_index(PROBLEMS) is not None
+    assert index_bytes(run) == sealed
+
+
+def test_parts_of_different_divisions_are_not_mixed(run: Run, tmp_path: Path) -> None:
+    commit_numbers(run, Part(1, 4), tmp_path)
+    with pytest.raises(ArtifactError, match=r"problems/train is divided into 2 and into 4 parts; delete those of one"):
+        commit_numbers(run, Part(0, 2), tmp_path)
+    with pytest.raises(ArtifactError, match="is divided into 2 and into 4 parts"):
+        run.get_index(PROBLEMS)
+
+
+# Kills
+
+
+@pytest.mark.slow
+def test_a_kill_before_any_file_operation_is_healed_by_running_again(tmp_path: Path) -> None:
+    line = [sys.executable, "-m", "tests.stages.contract.victim", str(tmp_path)]
+    subprocess.run(line, cwd=ROOT, check=True, timeout=120)
+    stores = sorted(tmp_path.glob("store-*"), key=lambda path: int(path.name.rpartition("-")[2]))
+    assert len(stores) > 15
+    runs = [Run(LocalStore(path), "r1") for path in stores]
+    whole = {key: runs[-1].store.get(key) for key in runs[-1].store.list("")}
+    assert sum(run.store.size(run.key("problems/train/index.json")) is None for run in runs) > 5
+    for run in runs:
+        survived = {key: run.store.get(key) for key in run.store.list("")}
+        assert survived.items() <= whole.items()
+        commit_numbers(run, Part(1, 2), tmp_path)
+        assert {key: run.store.get(key) for key in run.store.list("")} == whole
+
+
+# Damage
+
+
+@settings(max_examples=25)
+@given(st.data())
+def test_a_flipped_bit_in_any_object_is_found(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
+    tmp_path = tmp_path_factory.mktemp("flip")
+    run = new_run(str(tmp_path / "store"))
+    for number in range(2):
+        commit_numbers(run, Part(number, 2), tmp_path)
+    path = data.draw(st.sampled_from(run.paths(PROBLEMS, tmp_path)))
+    damaged = bytearray(path.read_bytes())
+    damaged[data.draw(st.integers(0, len(damaged) - 1))] ^= 1 << data.draw(st.integers(0, 7))
+    path.write_bytes(damaged)
+    with pytest.raises(ArtifactError, match="problems/train") as caught:
+        list(run.read(PROBLEMS, Problem))
+    assert "\n" not in str(caught.value)
+    with pytest.raises(ArtifactError, match=r"SHA-256 is .*, not .*; delete .*problems/train.* and resume"):
+        run.fetch(PROBLEMS, tmp_path)
+
+
+def test_a_flipped_bit_in_a_model_is_found(anywhere: Run, model: Path, tmp_path: Path) -> None:
+    record = commit_folder(anywhere, model)
+    key = next(item.key for item in record.objects if item.key.endswith("safetensors"))
+    data = bytearray((model / "model.safetensors").read_bytes())
+    data[2500] ^= 1
+    (tmp_path / "damaged").write_bytes(data)
+    anywhere.store.upload(anywhere.key(key), tmp_path / "damaged")
+    with pytest.raises(ArtifactError, match=r"model.safetensors: SHA-256 is .*; delete .*checkpoint.* and resume"):
+        anywhere.fetch(CHECKPOINT, tmp_path / "scratch")
+
+
+def damage(run: Run, relative: str, data: bytes | None) -> None:
+    path = run.store.local_path(run.key(relative))
+    assert path is not None
+    if data is None:
+        path.unlink()
+    else:
+        path.write_bytes(data)
+
+
+def cut(run: Run, relative: str) -> None:
+    damage(run, relative, run.store.get(run.key(relative))[:-20])
+
+
+def other_coordinates(run: Run, relative: str) -> None:
+    text = run.store.get(run.key(relative)).decode()
+    damage(run, relative, text.replace('"split": "train"', '"split": "test"').encode())
+
+
+def outside(run: Run, relative: str) -> None:
+    record = json.loads(run.store.get(run.key(relative)))
+    record["objects"][0]["key"] = "../../../etc/passwd"
+    damage(run, relative, json.dumps(record).encode())
+
+
+def newer(run: Run, relative: str) -> None:
+    record = json.loads(run.store.get(run.key(relative)))
+    damage(run, relative, json.dumps({**record, "format": 2}).encode())
+
+
+PART = "problems/train/parts/00000-of-00001.json"
+INDEX = "problems/train/index.json"
+
+
+@pytest.mark.parametrize(
+    ("harm", "relative", "message"),
+    [
+        (cut, "spec.json", r"runs/r1/spec.json: Invalid JSON: EOF .*; restore the file"),
+        (cut, PART, rf"runs/r1/{PART}: Invalid JSON: .*; delete it and resume"),
+        (cut, INDEX, rf"runs/r1/{INDEX}: Invalid JSON: .*; delete it and resume"),
+        (other_coordinates, PART, rf"runs/r1/{PART}: is the record of problems/test.*; delete it and resume"),
+        (other_coordinates, INDEX, rf"runs/r1/{INDEX}: is the record of problems/test.*; delete it and resume"),
+        (outside, PART, rf"runs/r1/{PART}: objects.0.key: key '../../../etc/passwd' leaves the store.*; delete it"),
+        (outside, INDEX, rf"runs/r1/{INDEX}: objects.0.key: key '../../../etc/passwd' leaves the store.*; delete it"),
+        (newer, INDEX, rf"runs/r1/{INDEX}: format: Input should be 1, got 2"),
+    ],
+)
+def test_a_damaged_record_is_one_clear_line(
+    harm: Callable[[Run, str], None], relative: str, message: str, run: Run, tmp_path: Path
+) -> None:
+    commit_numbers(run, Part(), tmp_path)
+    harm(run, relative)
+    again = Run.open(run.uri)
+    with pytest.raises(ArtifactError, match=message) as caught:
+        again.find_part(PROBLEMS, Part())
+        again.get_index(PROBLEMS)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 300
+
+
+def test_a_missing_object_is_one_clear_line(run: Run, tmp_path: Path) -> None:
+    record = commit_numbers(run, Part(), tmp_path)
+    damage(run, record.objects[0].key, None)
+    with pytest.raises(ArtifactError, match=r"is named in an index but not in the store; delete .* and resume"):
+        list(run.read(PROBLEMS, Problem))
+    with pytest.raises(ArtifactError, match=r"00000-of-00001-.*jsonl is missing; delete .* and resume"):
+        run.fetch(PROBLEMS, tmp_path)
+
+
+def test_rows_that_are_too_few_are_found(run: Run, tmp_path: Path) -> None:
+    record = commit_numbers(run, Part(), tmp_path)
+    wrong = record.model_copy(update={"objects": (record.objects[0].model_copy(update={"rows": 9}),)})
+    damage(run, PART, wrong.model_dump_json().encode())
+    with pytest.raises(ArtifactError, match="9 rows expected, 7 found"):
+        list(run.read(PROBLEMS, Problem, Part()))
+
+
+def test_leftovers_of_killed_writers_change_nothing(run: Run, tmp_path: Path) -> None:
+    folder = run.store.local_path(run.key("problems/train/parts"))
+    assert folder is not None
+    folder.mkdir(parents=True)
+    (folder / ".staged-abc").write_bytes(b"{")
+    commit_numbers(run, Part(), tmp_path)
+    assert list(run.read(PROBLEMS, Problem)) == [problem(number) for number in range(7)]
+
+
+def test_a_part_of_another_spec_is_refused(run: Run, tmp_path: Path) -> None:
+    commit_numbers(run, Part(), tmp_path)
+    damage(run, "spec.json", RunSpec(seed=43).to_json().encode())
+    with pytest.raises(ArtifactError, match=r"was made with spec .*, the run's is .*; start a new run"):
+        Run.open(run.uri).find_part(PROBLEMS, Part())
+
+
+# Runs and their specs
+
+
+def test_a_run_is_made_once(run: Run) -> None:
+    assert not run.create(RunSpec(seed=1))
+    assert run.spec == RunSpec()
+
+
+def test_a_run_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"no run 'r9' in .*; `leti-ctl runs` lists those that are there"):
+        _ = Run.open(f"{tmp_path}/runs/r9").spec
+
+
+@pytest.mark.parametrize(
+    ("uri", "store", "name"),
+    [
+        ("/data/leti/runs/x", "/data/leti", "x"),
+        ("/data/leti/runs/x/", "/data/leti", "x"),
+        ("/data/runs/a/runs/x", "/data/runs/a", "x"),
+        ("/runs/x", "/", "x"),
+        ("/odd?name/runs/x", "/odd?name", "x"),
+        ("file:///data/runs/x", "/data", "x"),
+        ("s3://b/runs/x", "s3://b", "x"),
+        ("s3://b/p/q/runs/x", "s3://b/p/q", "x"),
+        ("s3://b/p/runs/x?endpoint_url=http://127.0.0.1:9", "s3://b/p?endpoint_url=http://127.0.0.1:9", "x"),
+    ],
+)
+def test_a_run_is_opened_by_uri_and_tells_it(uri: str, store: str, name: str) -> None:
+    run = Run.open(uri)
+    assert (run.store.uri, run.name) == (store, name)
+    again = Run.open(run.uri)
+    assert (again.store.uri, again.name, again.uri) == (store, name, run.uri)
+
+
+def test_a_relative_store_is_found_from_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert Run.open("store/runs/x").uri == f"{tmp_path}/store/runs/x"
+
+
+@pytest.mark.parametrize(
+    "uri",
+    ["", "x", "/data/x", "/data/runs/", "/data/runs", "/data/runs/a/b", "/data/runs/..", "/data/runs/.", "runs/x"],
+)
+def test_a_uri_that_names_no_run_is_refused_with_the_form(uri: str) -> None:
+    with pytest.raises(UsageError, match="write STORE/runs/NAME") as caught:
+        Run.open(uri)
+    assert repr(uri) in str(caught.value)
+
+
+def test_a_resumed_run_may_differ_in_compatible_fields_only() -> None:
+    stored = RunSpec()
+    more = stored.model_copy(update={"iterations": 20})
+    assert resume_spec(stored, more) == more
+    with pytest.raises(UsageError, match=r"another spec: seed: 42 -> 7; start a new run") as caught:
+        resume_spec(stored, more.model_copy(update={"seed": 7}))
+    assert "iterations" not in str(caught.value)
+
+
+def test_a_diff_names_every_leaf_that_differs() -> None:
+    old, new = {"a": {"b": 1, "c": [1]}, "d": None}, {"a": {"b": 2, "c": [1]}, "e": "x"}
+    assert list(diff(old, new)) == ["a.b: 1 -> 2", "e: None -> 'x'"]
+
+
+def test_the_code_version_names_the_sources() -> None:
+    version, _, digest = code_version().partition("+")
+    assert version
+    assert len(digest) == 16
+
+
+# Helpers
+
+
+def new_run(uri: str) -> Run:
+    run = Run(open_store(uri), "r1")
+    run.create(RunSpec())
+    return run
+
+
+def rows_of(path: Path) -> list[Problem]:
+    return [Problem.model_validate_json(line) for line in path.read_bytes().splitlines()]
+
+
+def tree(root: Path) -> dict[str, bytes]:
+    return {path.relative_to(root).as_posix(): path.read_bytes() for path in root.rglob("*") if path.is_file()}
