@@ -16,6 +16,7 @@ from pydantic.fields import FieldInfo
 
 from stages.contract.prompts import SpecialTokens
 from stages.contract.records import RewardToken
+from stages.contract.rules import first_conflict
 
 TaskName = Literal["basics", "mbpp"]
 Split = Literal["train", "validation", "test"]
@@ -24,8 +25,6 @@ Probability = Annotated[float, Field(gt=0, le=1)]
 DecayRate = Annotated[float, Field(ge=0, lt=1)]
 Token = Annotated[str, Field(pattern=r"^<\|/?\w+\|>$")]
 COMPATIBLE = {"compatible": True}
-PROMPT_MULTIPLE = 128
-"""With `length_mode: total` prompts are padded to a multiple of so many tokens, as the official code does."""
 
 
 class Section(BaseModel):
@@ -289,9 +288,8 @@ class RunSpec(Section):
 
     @model_validator(mode="after")
     def _possible(self) -> RunSpec:
-        for broken, message in _conflicts(self):
-            if broken:
-                raise ValueError(message)
+        if conflict := first_conflict(self):
+            raise ValueError(conflict)
         return self
 
     def passes(self) -> tuple[Pass, ...]:
@@ -350,75 +348,3 @@ def is_compatible(field: FieldInfo) -> bool:
 def task_names() -> tuple[str, ...]:
     """Return the tasks a spec may name."""
     return get_args(TaskName)
-
-
-def _conflicts(spec: RunSpec) -> tuple[tuple[bool, str], ...]:
-    """Return every rule between fields with its message: field, value, remedy."""
-    train, evaluate, build, generate = spec.train, spec.evaluate, spec.build, spec.generate
-    temperatures = evaluate.temperatures or ()
-    return (
-        (evaluate.k == (), "evaluate.k: empty; name at least one k, such as [1]"),
-        (evaluate.splits == (), "evaluate.splits: empty; name validation, test or both"),
-        (
-            evaluate.temperatures == (),
-            "evaluate.temperatures: empty; name at least one temperature or set it to null",
-        ),
-        (
-            max(evaluate.k, default=0) > evaluate.samples_per_problem,
-            f"evaluate.k: pass@{max(evaluate.k, default=0)} needs at least that many samples, but "
-            f"evaluate.samples_per_problem is {evaluate.samples_per_problem}; raise it or drop that k",
-        ),
-        (
-            evaluate.select_on not in evaluate.splits,
-            f"evaluate.select_on: {evaluate.select_on!r} is not evaluated; add it to evaluate.splits "
-            f"(now {', '.join(evaluate.splits)})",
-        ),
-        (
-            len(set(evaluate.splits)) < len(evaluate.splits),
-            f"evaluate.splits: a split is named twice ({', '.join(evaluate.splits)}); name each once",
-        ),
-        (
-            build.pack_length < build.max_length,
-            f"build.pack_length: {build.pack_length} cannot hold a sequence of build.max_length "
-            f"{build.max_length}; raise it or lower max_length",
-        ),
-        (
-            train.micro_batch_tokens < build.pack_length,
-            f"train.micro_batch_tokens: {train.micro_batch_tokens} cannot hold a row of build.pack_length "
-            f"{build.pack_length}; raise it or lower pack_length",
-        ),
-        (
-            spec.uses_pretraining() and train.micro_batch_tokens < spec.pretraining.block_length,
-            f"train.micro_batch_tokens: {train.micro_batch_tokens} cannot hold a block of "
-            f"pretraining.block_length {spec.pretraining.block_length}; raise it or shorten the blocks",
-        ),
-        (
-            train.parameters == "bfloat16" and train.zero_stage > 0,
-            f"train.parameters: bfloat16 rounding is done on unsharded masters; set train.zero_stage to 0 "
-            f"(now {train.zero_stage}) or train.parameters to float32",
-        ),
-        (
-            (generate.engine == "scripted") != (generate.script is not None),
-            f"generate.script: the scripted engine needs a file and no other engine takes one, got "
-            f"engine {generate.engine!r} and script {generate.script!r}; set both or neither",
-        ),
-        (
-            build.solution_ids == "generated" and spec.task.postprocess != "none",
-            f"build.solution_ids: solutions cut by task.postprocess {spec.task.postprocess!r} no longer match the "
-            "sampled ids; set build.solution_ids to retokenized",
-        ),
-        (
-            len({f"{temperature:g}" for temperature in temperatures}) < len(temperatures),
-            f"evaluate.temperatures: each temperature once, to six digits, got {', '.join(map(str, temperatures))}; "
-            "drop the second",
-        ),
-        *(
-            (
-                sampling.length_mode == "total" and sampling.max_new_tokens <= PROMPT_MULTIPLE,
-                f"{name}.max_new_tokens: {sampling.max_new_tokens} with length_mode total, where the prompt alone "
-                f"takes a multiple of {PROMPT_MULTIPLE} tokens; set more than {PROMPT_MULTIPLE} or use length_mode "
-                "new_tokens",
-            )
-            for name, sampling in (("generate", generate), ("evaluate", evaluate))
-        ),
-    )

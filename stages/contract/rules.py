@@ -1,0 +1,101 @@
+"""Rules between the fields of a run spec. Each broken one is a line: field, value, remedy."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from stages.contract.spec import RunSpec
+
+PROMPT_MULTIPLE = 128
+"""With `length_mode: total` prompts are padded to a multiple of so many tokens, as the official code does."""
+
+Rule = tuple[bool, str]
+
+
+def first_conflict(spec: RunSpec) -> str | None:
+    """Return what is wrong with the first combination of fields that cannot be, or None."""
+    rules = itertools.chain(_scoring(spec), _sampling(spec), _lengths(spec), _training(spec))
+    return next((message for broken, message in rules if broken), None)
+
+
+def _scoring(spec: RunSpec) -> Iterator[Rule]:
+    evaluate = spec.evaluate
+    yield evaluate.k == (), "evaluate.k: empty; name at least one k, such as [1]"
+    yield evaluate.splits == (), "evaluate.splits: empty; name validation, test or both"
+    most = max(evaluate.k, default=0)
+    yield (
+        most > evaluate.samples_per_problem,
+        f"evaluate.k: pass@{most} needs at least that many samples, but evaluate.samples_per_problem is "
+        f"{evaluate.samples_per_problem}; raise it or drop that k",
+    )
+    splits = ", ".join(evaluate.splits)
+    yield (
+        evaluate.select_on not in evaluate.splits,
+        f"evaluate.select_on: {evaluate.select_on!r} is not evaluated; add it to evaluate.splits (now {splits})",
+    )
+    yield (
+        len(set(evaluate.splits)) < len(evaluate.splits),
+        f"evaluate.splits: a split is named twice ({splits}); name each once",
+    )
+
+
+def _sampling(spec: RunSpec) -> Iterator[Rule]:
+    evaluate, generate = spec.evaluate, spec.generate
+    yield (
+        evaluate.temperatures == (),
+        "evaluate.temperatures: empty; name at least one temperature or set it to null",
+    )
+    temperatures = evaluate.temperatures or ()
+    yield (
+        len({f"{temperature:g}" for temperature in temperatures}) < len(temperatures),
+        f"evaluate.temperatures: each temperature once, to six digits, got {', '.join(map(str, temperatures))}; "
+        "drop the second",
+    )
+    yield (
+        (generate.engine == "scripted") != (generate.script is not None),
+        f"generate.script: the scripted engine needs a file and no other engine takes one, got engine "
+        f"{generate.engine!r} and script {generate.script!r}; set both or neither",
+    )
+    for name, sampling in (("generate", generate), ("evaluate", evaluate)):
+        yield (
+            sampling.length_mode == "total" and sampling.max_new_tokens <= PROMPT_MULTIPLE,
+            f"{name}.max_new_tokens: {sampling.max_new_tokens} with length_mode total, where the prompt alone takes a "
+            f"multiple of {PROMPT_MULTIPLE} tokens; set more than {PROMPT_MULTIPLE} or use length_mode new_tokens",
+        )
+
+
+def _lengths(spec: RunSpec) -> Iterator[Rule]:
+    build, train = spec.build, spec.train
+    yield (
+        build.pack_length < build.max_length,
+        f"build.pack_length: {build.pack_length} cannot hold a sequence of build.max_length {build.max_length}; "
+        "raise it or lower max_length",
+    )
+    yield (
+        train.micro_batch_tokens < build.pack_length,
+        f"train.micro_batch_tokens: {train.micro_batch_tokens} cannot hold a row of build.pack_length "
+        f"{build.pack_length}; raise it or lower pack_length",
+    )
+    block_length = spec.pretraining.block_length
+    yield (
+        spec.uses_pretraining() and train.micro_batch_tokens < block_length,
+        f"train.micro_batch_tokens: {train.micro_batch_tokens} cannot hold a block of pretraining.block_length "
+        f"{block_length}; raise it or shorten the blocks",
+    )
+
+
+def _training(spec: RunSpec) -> Iterator[Rule]:
+    build, train, task = spec.build, spec.train, spec.task
+    yield (
+        train.parameters == "bfloat16" and train.zero_stage > 0,
+        f"train.parameters: bfloat16 rounding is done on unsharded masters; set train.zero_stage to 0 (now "
+        f"{train.zero_stage}) or train.parameters to float32",
+    )
+    yield (
+        build.solution_ids == "generated" and task.postprocess != "none",
+        f"build.solution_ids: solutions cut by task.postprocess {task.postprocess!r} no longer match the sampled ids; "
+        "set build.solution_ids to retokenized",
+    )
