@@ -16,7 +16,6 @@ import selectors
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -93,12 +92,12 @@ class Judge:
 
     def __enter__(self) -> Judge:
         try:
-            with ThreadPoolExecutor(self.count) as pool:
-                self._workers = list(pool.map(self._start, range(self.count)))
+            for slot in range(self.count):
+                self._workers.append(_Worker(slot, self._begin()))
+            self.description = [worker.sandbox.wait() for worker in self._workers][0]
         except BaseException:
             self.close()
             raise
-        self.description = self._workers[0].sandbox.description
         return self
 
     def __exit__(self, *details: object) -> None:
@@ -203,7 +202,8 @@ class Judge:
         worker.sandbox.close()
         lost = list(worker.sent)
         worker.sent.clear()
-        worker.sandbox = self._start(worker.slot).sandbox
+        worker.sandbox = self._begin()
+        worker.sandbox.wait()
         selector.register(worker.sandbox.verdicts, selectors.EVENT_READ, worker)
         for number in lost[:1]:
             attempts[number] += 1
@@ -215,19 +215,13 @@ class Judge:
         text = f"The sandbox failed {ATTEMPTS} times under this program.\n"
         return Verdict("infra_error", "SandboxUnavailable", text, 0.0, f"{self.sandbox}-split")
 
-    def _start(self, slot: int) -> _Worker:
-        sandbox = Sandbox(
-            self.sandbox, self.limits, slot=_user_slot(slot), share=self.share, platform=self.platform
-        )
-        return _Worker(slot, sandbox)
+    def _begin(self) -> Sandbox:
+        slot = os.getpid() * 64 + next(_slots) % 64
+        return Sandbox(self.sandbox, self.limits, slot=slot, share=self.share, platform=self.platform)
 
 
 _slots = itertools.count()
-
-
-def _user_slot(slot: int) -> int:
-    """A number that no other sandbox of this machine has: limits per user would else be shared with it."""
-    return os.getpid() * 64 + next(_slots) % 64
+"""Together with the process id a number that no other sandbox of this machine has: limits per user would else be shared with it."""
 
 
 def _count(programs: Sequence[Program]) -> dict[Program, int]:

@@ -42,7 +42,7 @@ class Description:
 
 
 class Sandbox:
-    """One keeper and the pipes to it. Raises SandboxUnavailable where it cannot be started."""
+    """One keeper and the pipes to it. Constructing begins its start, `wait` ends it; both raise SandboxUnavailable."""
 
     def __init__(self, kind: SandboxKind, limits: Limits, *, slot: int, share: bool, platform: str) -> None:
         started = time.monotonic()
@@ -55,14 +55,14 @@ class Sandbox:
             )  # fmt: skip
         except OSError as error:
             raise SandboxUnavailable(f"cannot run {command[0]}: {error}; {_remedy(kind)}") from error
-        try:
-            walls = self._first_word(kind)
-        except BaseException:
-            self.close()
-            raise
-        self.description = Description(
-            kind, platform if kind == "gvisor" else "host", tuple(walls), time.monotonic() - started
-        )
+        self.kind = kind
+        self.platform = platform if kind == "gvisor" else "host"
+        self.started = started
+
+    def wait(self) -> Description:
+        """Until the sandbox is ready. Raises SandboxUnavailable where it does not come up."""
+        walls = self._first_word(self.kind)
+        return Description(self.kind, self.platform, tuple(walls), time.monotonic() - self.started)
 
     @property
     def requests(self) -> IO[bytes]:

@@ -32,8 +32,6 @@ LOST_ZYGOTE = 3
 def main(config: dict[str, Any]) -> None:
     """Run until the referee ends by itself, which it does when the judge closes its end of the pipe."""
     kernel = wall.Kernel()
-    with contextlib.suppress(OSError):
-        wall.die_with_parent(kernel)
     config["clock"] = _shared_page()
     first = True
     while _one_life(kernel, config, first):
@@ -54,7 +52,7 @@ def _one_life(kernel: wall.Kernel, config: dict[str, Any], first: bool) -> bool:
         guards.append(guard)
     if first:
         wire.write_frame(1, {"ready": config["walls"]})
-    again = _keep_referee(kernel, config)
+    again = _keep_referee(config)
     for socket_number in config["sockets"].values():
         os.close(socket_number)
     for guard in guards:
@@ -134,12 +132,12 @@ def _enter_zygote(kernel: wall.Kernel, config: dict[str, Any], walls: list[str],
     execute("zygote", config, [config["sockets"]["control"]])
 
 
-def _keep_referee(kernel: wall.Kernel, config: dict[str, Any]) -> bool:
+def _keep_referee(config: dict[str, Any]) -> bool:
     """One life of a referee. True where another must follow: a test had it stuck, or it lost a zygote."""
     pid = os.fork()
     if pid == 0:
         try:
-            _become_referee(kernel, config)
+            _become_referee(config)
         finally:
             os._exit(1)
     with mmap.mmap(config["clock"], mmap.PAGESIZE) as page:
@@ -157,10 +155,7 @@ def _keep_referee(kernel: wall.Kernel, config: dict[str, Any]) -> bool:
             time.sleep(TICK_SECONDS)
 
 
-def _become_referee(kernel: wall.Kernel, config: dict[str, Any]) -> None:
-    with contextlib.suppress(OSError):
-        wall.die_with_parent(kernel)
-        kernel.prctl(wall.PR_SET_DUMPABLE, 0)
+def _become_referee(config: dict[str, Any]) -> None:
     wall.limit(resource.RLIMIT_AS, REFEREE_MIB << 20)
     wall.limit(resource.RLIMIT_CORE, 0)
     execute("referee", config, [*config["sockets"].values(), config["clock"]])

@@ -12,11 +12,10 @@ from __future__ import annotations
 import ast
 import contextlib
 import marshal
-import traceback
 from types import CodeType
 from typing import Any
 
-from inside import certify, wire
+from inside import certify, report, wire
 
 FILE_NAME = "<string>"
 
@@ -80,4 +79,4 @@ def _source(text: str) -> str | bytes:
 def _describe(error: Exception, carets: bool) -> dict[str, str]:
     if isinstance(error, SyntaxError) and not carets:
         error.offset = None
-    return {"error": "".join(traceback.format_exception_only(error)), "type": type(error).__name__}
+    return {"error": report.text_of(error), "type": type(error).__name__}

@@ -22,7 +22,7 @@ from functools import lru_cache
 from types import FrameType
 from typing import Any
 
-from inside import remote, trace, wire
+from inside import remote, trace, wall, wire
 from inside.keeper import CLOCK, LOST_ZYGOTE
 from inside.suite import Scope, Suite
 
@@ -200,6 +200,8 @@ class Trial:
     def _judge(self) -> tuple[str, str | None, str]:
         suite = self._suite()
         parsed, code = self._parse(whole=suite is None)
+        if parsed is None:
+            return self._fixed("out_of_memory")
         if "error" in parsed:
             feedback = trace.Listing("", False, self.limits["feedback_chars"]).cap(trace.clean(parsed["error"]))
             return "failed", parsed["type"], feedback
@@ -224,8 +226,7 @@ class Trial:
             with self.referee.clock.limit(self.limits["timeout_seconds"], self.job["job"]):
                 return self.referee.ask_parser(request)
         except (wire.Closed, wire.Malformed):
-            error_type, text = FIXED["out_of_memory"]
-            return {"error": text.format(**self.limits), "type": error_type}, b""
+            return None, b""
 
     def _split(self, suite: Suite, parsed: dict[str, Any], code: bytes, certified: bool) -> tuple[str, str | None, str]:
         lane = self.referee.candidate(certified)
@@ -389,6 +390,10 @@ def evaluate(suite: Suite, session: remote.Session, reads: list[str], code: byte
 
 def main(config: dict[str, Any]) -> None:
     """Judge until the judge closes its end of the pipe."""
+    kernel = wall.Kernel()
+    with contextlib.suppress(OSError):
+        wall.die_with_parent(kernel)
+        kernel.prctl(wall.PR_SET_DUMPABLE, 0)
     referee = Referee(config)
     gc.freeze()
     try:

@@ -22,6 +22,9 @@ MODULES = frozenset(
 """Modules that tests may take by a name the solution imported. The referee imports its own: a patched one stays behind."""
 
 
+FILE_NAME = "<string>"
+
+
 class Ended(BaseException):
     """The conversation is over and `reason` is the verdict, whatever the tests would make of an exception."""
 
@@ -161,8 +164,6 @@ class Session:
         self.callbacks: list[Any] = []
         self.ended: str | None = None
         self.calls = 0
-        self.depth = 1
-        """Frames of the tests below the call that is being made; the candidate's recursion limit takes them into account."""
 
     def end(self, reason: str) -> Ended:
         """Remember the end: tests that catch everything do not get to talk on."""
@@ -180,7 +181,7 @@ class Session:
         self.calls += 1
         encoder = codec.Encoder(self._foreign)
         request = {
-            "op": "call", "handle": handle._leti_number, "depth": self.depth,
+            "op": "call", "handle": handle._leti_number, "depth": _depth(),
             "arguments": self._encode(encoder, arguments), "keywords": self._encode(encoder, keywords),
         }  # fmt: skip
         reply = self.exchange(request)
@@ -325,6 +326,15 @@ class Session:
             error = Exception()
         error._leti_report = raised  # type: ignore[attr-defined]
         return error
+
+
+def _depth() -> int:
+    """Frames of the tests below a call: in one process they would count against the recursion limit."""
+    frame, depth = sys._getframe(2), 0
+    while frame is not None:
+        depth += frame.f_code.co_filename == FILE_NAME
+        frame = frame.f_back  # type: ignore[assignment]
+    return depth
 
 
 def _builtin_exception(names: list[Any]) -> type[BaseException]:

@@ -89,26 +89,33 @@ def position(tb: TracebackType) -> tuple[int | None, int | None, int | None]:
 
 def text_of(error: BaseException) -> str:
     """The lines after the frames. The program's own `__str__` runs here, at the program's own expense."""
+    if isinstance(error, SyntaxError):
+        return _printed(error, alone=True)[-MOST_TEXT:]
     try:
         lines = traceback.TracebackException(type(error), error, None, compact=True).format_exception_only()
         text = "".join(lines)
     except BaseException as another:
         text = f"{type(error).__name__}: <exception str() failed with {type(another).__name__}>\n"
     if type(error) in (NameError, AttributeError, ImportError):
-        text = _with_suggestion(error, text)
+        found = _SUGGESTION.search(_printed(error, alone=False))
+        if found is not None and not _SUGGESTION.search(text):
+            text = text.rstrip("\n") + found.group().rstrip("\n") + "\n"
     return text[-MOST_TEXT:]
 
 
-def _with_suggestion(error: BaseException, text: str) -> str:
-    """CPython adds "Did you mean" only where it prints an uncaught exception itself, so it is made to print this one."""
+def _printed(error: BaseException, alone: bool) -> str:
+    """What the interpreter itself prints of an uncaught exception: its `traceback` module knows no "Did you mean" before
+    Python 3.12 and shows syntax errors differently. `alone` leaves out frames and earlier exceptions.
+    """
+    kept = error.__traceback__, error.__context__, error.__cause__, error.__suppress_context__
     before, sys.stderr = sys.stderr, io.StringIO()
     try:
+        if alone:
+            error.__traceback__ = error.__context__ = error.__cause__ = None
         _print_exception(type(error), error, error.__traceback__)
-        found = _SUGGESTION.search(sys.stderr.getvalue())
-    except BaseException:
-        found = None
+        return sys.stderr.getvalue()
+    except BaseException as another:
+        return f"{type(error).__name__}: <exception str() failed with {type(another).__name__}>\n"
     finally:
         sys.stderr = before
-    if found is None or _SUGGESTION.search(text):
-        return text
-    return text.rstrip("\n") + found.group().rstrip("\n") + "\n"
+        error.__traceback__, error.__context__, error.__cause__, error.__suppress_context__ = kept

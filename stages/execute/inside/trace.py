@@ -7,9 +7,11 @@ from a file system, so that no code name can make a host file appear.
 from __future__ import annotations
 
 import io
+import itertools
 import re
 import sysconfig
 import traceback
+from collections.abc import Iterator
 from types import CodeType, TracebackType
 from typing import Any
 
@@ -20,6 +22,8 @@ BETWEEN = {
     "cause": "\nThe above exception was the direct cause of the following exception:\n\n",
     "context": "\nDuring handling of the above exception, another exception occurred:\n\n",
 }
+MOST_REPEATS = 3
+BLANK = "\x1a"
 _ADDRESS = re.compile(r"\bat 0x[0-9a-fA-F]+")
 _LIBRARY = sysconfig.get_paths()["stdlib"]
 
@@ -40,7 +44,7 @@ class Listing:
         for link in links:
             pieces.append(BETWEEN.get(link["how"] or "", ""))
             if link["frames"]:
-                pieces += [HEADER, *traceback.StackSummary.from_list(map(self._summary, link["frames"])).format()]
+                pieces += [HEADER, *self._stack(link["frames"])]
             pieces.append(clean(link["text"]))
         return self.cap("".join(pieces))
 
@@ -49,15 +53,29 @@ class Listing:
         text = text.encode("utf-8", "backslashreplace").decode()
         return text[-self.longest :] if len(text) > self.longest else text
 
-    def _summary(self, frame: Frame) -> traceback.FrameSummary:
+    def _stack(self, frames: list[Frame]) -> Iterator[str]:
+        """Frames one after the other; CPython prints a recursion's same line three times and counts the rest."""
+        for _, same in itertools.groupby(frames, key=lambda frame: (frame[0], frame[1])):
+            group = list(same)
+            yield from map(self._frame, group[:MOST_REPEATS])
+            more = len(group) - MOST_REPEATS
+            if more > 0:
+                yield f"  [Previous line repeated {more} more time{'s' if more > 1 else ''}]\n"
+
+    def _frame(self, frame: Frame) -> str:
         number, function, end, column, end_column, own = frame
         line = self.lines[number - 1] if own and 0 < number <= len(self.lines) else ""
         if not self.carets or not line:
             end = column = end_column = None
-        return traceback.FrameSummary(
-            report.FILE_NAME, number, function, lookup_line=False, line=line,
+        blanks = line[len(line.rstrip()) :]
+        # The interpreter itself keeps blanks at the end of a line, its traceback module does not: they get a stand-in.
+        shown = line.rstrip() + BLANK * len(blanks)
+        summary = traceback.FrameSummary(
+            report.FILE_NAME, number, function, lookup_line=False, line=shown and shown + "\n",
             end_lineno=end, colno=column, end_colno=end_column,
         )  # fmt: skip
+        text = traceback.StackSummary().format_frame_summary(summary)
+        return text.replace(BLANK * len(blanks) + "\n", blanks + "\n", 1) if blanks else text
 
 
 def _newlines(text: str) -> str:

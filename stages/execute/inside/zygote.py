@@ -38,9 +38,11 @@ def main(config: dict[str, Any]) -> None:
     gc.collect()
     gc.freeze()
     zygote = Zygote(sock, config, {"candidate": candidate, "parser": parser})
-    with contextlib.suppress(wire.Closed):
+    try:
         while True:
             zygote.serve()
+    except wire.Closed:
+        zygote.end()
 
 
 def _close_other_descriptors(keep: int) -> None:
@@ -56,6 +58,7 @@ class Zygote:
         self.channel = wire.Channel(sock)
         self.config = config
         self.roles = roles
+        self.children: set[int] = set()
         self.owns_everybody = "pid" in config["walls"] and os.getpid() == 1
         """True where this is the first process of a pid namespace of its own: only then may it kill whatever it sees."""
 
@@ -67,12 +70,18 @@ class Zygote:
         else:
             self.channel.send({"status": self._bury(request["pid"], alone=request["alone"])})
 
+    def end(self) -> None:
+        """Take the children along; where there is a pid namespace the kernel does it."""
+        for pid in self.children:
+            _kill_group(pid)
+
     def _fork(self, request: dict[str, Any]) -> None:
         ours, theirs = socket.socketpair()
         out, into = os.pipe()
         pid = os.fork()
         if pid == 0:
             self._become(request, theirs, into)
+        self.children.add(pid)
         socket.send_fds(self.sock, [json.dumps({"pid": pid}).encode()], [ours.fileno(), out])
         for descriptor in (ours, theirs):
             descriptor.close()
@@ -108,6 +117,7 @@ class Zygote:
 
     def _bury(self, pid: int, alone: bool) -> int | None:
         """Kill `pid`; with `alone`, also everything else it can have left behind. Returns its wait status."""
+        self.children.discard(pid)
         status = None
         if not alone or not self.owns_everybody:
             _kill_group(pid)
