@@ -12,14 +12,15 @@ from numpy.typing import NDArray
 from stages.contract.records import Interval
 
 CONFIDENCE = 0.95
-CELLS_AT_ONCE = 1 << 22
 
 
 class Bootstrap:
     """The same resamples for every figure, so that figures of one report vary together."""
 
-    def __init__(self, num_problems: int, *, resamples: int, seed: int) -> None:
+    def __init__(self, num_problems: int, *, resamples: int, seed: int, cells_at_once: int = 1 << 22) -> None:
+        """Draw at most `cells_at_once` problem numbers at a time; a bound on memory that changes no figure."""
         self.num_problems, self.resamples, self.seed = num_problems, resamples, seed
+        self.rows_at_once = max(1, cells_at_once // num_problems)
 
     def interval(self, sums: NDArray[np.float64], counts: NDArray[np.int64] | None = None) -> Interval:
         """Return sum(sums) / sum(counts) over problems, both `[problems]`, with its 95 % interval.
@@ -34,10 +35,9 @@ class Bootstrap:
 
     def _replicates(self, sums: NDArray[np.float64], counts: NDArray[np.int64]) -> NDArray[np.float64]:
         generator = np.random.default_rng(self.seed)
-        rows_at_once = max(1, CELLS_AT_ONCE // self.num_problems)
         replicates = []
-        for start in range(0, self.resamples, rows_at_once):
-            rows = min(rows_at_once, self.resamples - start)
+        for start in range(0, self.resamples, self.rows_at_once):
+            rows = min(self.rows_at_once, self.resamples - start)
             drawn = generator.integers(self.num_problems, size=(rows, self.num_problems))
             # Summed by numpy and not by a matrix product: BLAS adds in an order that depends on the machine.
             replicates.append(sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1))
