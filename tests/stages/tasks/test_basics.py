@@ -119,9 +119,7 @@ def test_the_runner_tells_wrong_from_right() -> None:
     assert run(["assert 1 == 1", "assert 1 == 2", "def f(:", "f()"]) == [True, False, False, False]
 
 
-@pytest.mark.parametrize(
-    ("split", "size", "first"), [("train", 80, 1), ("validation", 32, 1001), ("test", 64, 2001)]
-)
+@pytest.mark.parametrize(("split", "size", "first"), [("train", 80, 1), ("validation", 32, 1001), ("test", 64, 2001)])
 def test_task_ids_count_up_from_the_first_of_the_split(split: str, size: int, first: int) -> None:
     assert [row["task_id"] for row in read(split)] == list(range(first, first + size))
 
@@ -173,8 +171,8 @@ def test_arguments_and_expected_values_are_literals() -> None:
 
 
 def test_files_are_ascii_with_lf_line_endings() -> None:
-    assert sorted(path.name for path in BASICS.iterdir()) == sorted(f"{split}.jsonl" for split in SPLITS)
-    for content in (path.read_bytes() for path in BASICS.iterdir()):
+    assert sorted(path.name for path in BASICS.glob("*.jsonl")) == sorted(f"{split}.jsonl" for split in SPLITS)
+    for content in (path.read_bytes() for path in BASICS.glob("*.jsonl")):
         assert content.isascii() and b"\r" not in content
         assert content.endswith(b"}\n") and b"\n\n" not in content
     assert not any("\r" in row["code"] or "\t" in row["code"] for row in ROWS)

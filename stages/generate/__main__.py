@@ -1,0 +1,6 @@
+"""`python -m stages.generate`."""
+
+from stages.entrypoint import main
+from stages.generate.stage import generate
+
+main("generate", generate)

@@ -1,0 +1,110 @@
+"""The default engine: any causal LM of `transformers`, on whatever device torch finds, with leti's own decode loop."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from time import perf_counter
+from typing import Literal
+
+import torch
+from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers.utils import logging as transformers_logging
+
+from stages.contract.errors import ModelError, UsageError
+from stages.contract.rules import PROMPT_MULTIPLE
+from stages.contract.spec import Sampling
+from stages.generate.codec import Codec
+from stages.generate.decode import Decoder, Prompt, Written
+from stages.generate.engine import Completed, Completion, Progress, Request
+from stages.generate.sampling import Sampler
+
+log = logging.getLogger("leti")
+ATTENTION_KINDS = {"full_attention", "sliding_attention"}
+
+
+class TransformersEngine:
+    """Samples with a model from a checkpoint folder."""
+
+    def __init__(self, checkpoint: Path, *, batch_size: int, dtype: Literal["float32", "bfloat16"]) -> None:
+        started = perf_counter()
+        set_threads()
+        self.codec = Codec(checkpoint)
+        self.model = load_model(checkpoint, getattr(torch, dtype))
+        self.context = context_length(self.model)
+        self.batch_size = batch_size
+        self.counters: dict[str, float] = {"load_seconds": perf_counter() - started}
+
+    def generate(self, requests: Sequence[Request], sampling: Sampling, progress: Progress) -> Iterator[Completed]:
+        """Yield one answer per request, in order, after all of them are written."""
+        prompts = [self._prompt(request, sampling) for request in requests]
+        decoder = Decoder(
+            self.model, Sampler(sampling, self._banned(), self.model.device), self.codec.ends, self.batch_size
+        )
+        written: list[list[Written | None]] = [[None] * len(prompt.seeds) for prompt in prompts]
+        done = 0
+        for one in decoder.run(prompts):
+            written[one.prompt][one.sample] = one
+            done += 1
+            progress(done, decoder.tally.tokens)
+        self.counters |= {name: float(value) for name, value in vars(decoder.tally).items()}
+        for prompt, samples in zip(prompts, written, strict=True):
+            yield Completed(len(prompt.ids), [self._complete(prompt, one) for one in samples if one])
+
+    def _prompt(self, request: Request, sampling: Sampling) -> Prompt:
+        ids = self.codec.encode(request.prompt, request.reward_token)
+        room = min(token_limit(len(ids), sampling), self.context - len(ids))
+        if room <= 0:
+            log.warning("%s: its %d prompt tokens leave no room for a solution", request.problem_id, len(ids))
+        return Prompt(ids, request.seeds, max(0, room))
+
+    def _complete(self, prompt: Prompt, one: Written) -> Completion:
+        return Completion(self.codec.decode(one.ids, after=prompt.ids[-1]), tuple(one.ids), one.finish_reason)
+
+    def _banned(self) -> set[int]:
+        """Ids without a text of their own: special tokens other than the ends, and spare embedding rows."""
+        rows = self.model.get_output_embeddings().weight.shape[0]
+        return ({*self.codec.special} | set(range(self.codec.size, rows))) - self.codec.ends
+
+
+def token_limit(num_prompt_tokens: int, sampling: Sampling) -> int:
+    """Return how many tokens a solution may have: the paper's reading of the limit, or the official code's."""
+    if sampling.length_mode == "new_tokens":
+        return sampling.max_new_tokens
+    padded = -(-num_prompt_tokens // PROMPT_MULTIPLE) * PROMPT_MULTIPLE
+    return max(0, sampling.max_new_tokens - padded)
+
+
+def context_length(model: PreTrainedModel) -> int:
+    """Return how many tokens the model can attend to; `ModelError` where it does not work by attention alone."""
+    config = model.config.get_text_config()
+    kinds = set(getattr(config, "layer_types", None) or ATTENTION_KINDS)
+    if not kinds <= ATTENTION_KINDS:
+        strange = ", ".join(sorted(kinds - ATTENTION_KINDS))
+        raise ModelError(
+            f"model.source: {config.model_type} has {strange} layers; choose a model of attention layers only"
+        )
+    window = getattr(config, "sliding_window", None)
+    return min(int(config.max_position_embeddings), int(window or config.max_position_embeddings))
+
+
+def load_model(folder: Path, dtype: torch.dtype) -> PreTrainedModel:
+    """Return the folder's model, ready to sample, on the GPU if there is one."""
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    try:
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype)
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise ModelError(f"checkpoint {folder} cannot be loaded: {reason}") from error
+    return model.eval().to("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def set_threads() -> None:
+    """Give torch the machine's processors, or as many threads as `LETI_THREADS` says."""
+    wanted = os.environ.get("LETI_THREADS") or str(os.cpu_count() or 1)
+    if not wanted.isdecimal() or int(wanted) == 0:
+        raise UsageError(f"LETI_THREADS: {wanted!r}; set a number from 1")
+    torch.set_num_threads(int(wanted))

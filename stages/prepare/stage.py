@@ -1,0 +1,81 @@
+"""Load the problems, give the base model its special tokens, cut the pre-training stream; commit each."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from time import perf_counter
+
+from tokenizers import Tokenizer
+
+from stages.contract.artifacts import Input, Ref
+from stages.contract.records import write_rows
+from stages.contract.spec import Split
+from stages.entrypoint import Job
+from stages.prepare.blocks import write_blocks
+from stages.prepare.corpus import read_texts
+from stages.tasks import load_problems
+
+log = logging.getLogger("leti")
+
+
+def prepare(job: Job) -> None:
+    """Commit what the run starts from, the checkpoint last; what an earlier try committed is not made again."""
+    missing = [ref for ref in job.outputs if job.run.find_part(ref, job.part) is None]
+    for ref in missing:
+        if ref.artifact == "problems":
+            _commit_problems(job, ref)
+    folder = job.scratch / "checkpoint"
+    with _timed(job, "checkpoint_seconds"):
+        source = _make_checkpoint(job, folder)
+    for ref in missing:
+        if ref.artifact == "pretraining":
+            with _timed(job, "pretraining_seconds"):
+                _commit_blocks(job, ref, folder)
+    job.commit_folder(job.outputs[-1], folder, inputs=(source,))
+
+
+def _commit_problems(job: Job, ref: Ref) -> None:
+    split: Split = ref.split  # type: ignore[assignment]
+    problems = load_problems(job.spec.task, split)
+    task = job.spec.task
+    name = f"task {task.name}" + (f" from {task.source}" if task.source else "")
+    job.commit_rows(ref, problems, inputs=(Input(ref=name, sha256=_digest(write_rows(problems))),))
+    log.info("%d %s problems", len(problems), split)
+
+
+def _make_checkpoint(job: Job, folder: Path) -> Input:
+    # The one import of torch: what is wrong with the problems shows before its seconds are spent.
+    from stages.prepare.checkpoint import digest_folder, find_model, write_checkpoint
+
+    model = find_model(job.spec.model)
+    log.info("base model: %s", model.name)
+    write_checkpoint(model, job.spec.model, folder, seed=job.seed("new_token_embeddings"))
+    return Input(ref=model.name, sha256=digest_folder(model.folder))
+
+
+def _commit_blocks(job: Job, ref: Ref, checkpoint: Path) -> None:
+    spec = job.spec.pretraining
+    tokenizer = Tokenizer.from_file(str(checkpoint / "tokenizer.json"))
+    eos = json.loads((checkpoint / "config.json").read_text())["eos_token_id"]
+    path = job.scratch / "pretraining.parquet"
+    stream = write_blocks(path, read_texts(spec), tokenizer, spec, eos)
+    job.counters["pretraining_tokens"] = stream.blocks * spec.block_length
+    log.info("%d blocks of %d tokens from %d files", stream.blocks, spec.block_length, stream.files)
+    source = Input(ref=f"texts {spec.source}" + (f" at {spec.revision}" if spec.revision else ""), sha256=stream.sha256)
+    job.commit(ref, {path: stream.blocks}, inputs=(source,), facts={"files": stream.files})
+
+
+@contextmanager
+def _timed(job: Job, counter: str) -> Iterator[None]:
+    started = perf_counter()
+    yield
+    job.counters[counter] = round(perf_counter() - started, 3)
+
+
+def _digest(lines: Iterable[bytes]) -> str:
+    return hashlib.sha256(b"".join(lines)).hexdigest()
