@@ -27,7 +27,7 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from stages.contract.artifacts import STAGES, Input, Made, Part, PartRecord, Ref, StageName, outputs, parse_part
-from stages.contract.errors import LetiError, Stopped, UsageError, describe_os_error
+from stages.contract.errors import LetiError, ResourceError, Stopped, UsageError, describe_os_error
 from stages.contract.records import Record, write_rows
 from stages.contract.run import Commit, Run
 from stages.contract.seeds import derive_seed
@@ -141,18 +141,22 @@ def main(stage: StageName, run_stage: Callable[[Job], None]) -> NoReturn:
         _fail(error)
     except OSError as error:
         _fail(describe_os_error(error))
+    except MemoryError:
+        _fail(ResourceError("this process ran out of memory; give it more, or lower the batch sizes, and resume"))
     except KeyboardInterrupt:
-        _fail(Stopped("interrupted; what is committed stays, resume goes on from there"))
+        _fail(Stopped("asked to stop; what is committed stays, resume goes on from there"))
+    except Exception as bug:
+        log.exception("%s: %s", type(bug).__name__, bug, extra=_failed(bug))
+        sys.exit(LetiError.exit_code)
     sys.exit(0)
 
 
 def _run_unit(stage: StageName, arguments: argparse.Namespace, run_stage: Callable[[Job], None]) -> None:
+    part = parse_part(arguments.part)
     scratch = Path(tempfile.mkdtemp(prefix=f"leti-{stage}-", dir=os.environ.get("LETI_SCRATCH")))
     try:
-        part = parse_part(arguments.part)
         job = Job(Run.open(arguments.run), stage, arguments.iteration, arguments.split, part, scratch)
-        if STAGES[stage].per == "pass":
-            _ = job.sampling_pass
+        _check_coordinates(job)
         if job.is_done():
             log.info("already done", extra={"event": "skipped"})
             return
@@ -162,22 +166,44 @@ def _run_unit(stage: StageName, arguments: argparse.Namespace, run_stage: Callab
         shutil.rmtree(scratch, ignore_errors=True)
 
 
+def _check_coordinates(job: Job) -> None:
+    """Refuse a pass the spec does not have and a division that is not the spec's: its parts would never add up."""
+    per, fans_out = STAGES[job.stage].per, STAGES[job.stage].fans_out
+    parts = job.sampling_pass.parts if per == "pass" and fans_out else 1
+    if per == "pass":
+        _ = job.sampling_pass
+    if job.part.of != parts:
+        raise UsageError(f"--part {str(job.part)!r}: {job.stage} of this run has {parts} parts; write K/{parts}")
+
+
 def _parse(stage: StageName) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog=f"python -m stages.{stage}")
     parser.add_argument("--run", required=True, metavar="URI", help="STORE/runs/NAME")
-    parser.add_argument("--iteration", type=int, default=0, metavar="I", help="from 0")
+    parser.add_argument("--iteration", type=_iteration, default=0, metavar="I", help="from 0")
     parser.add_argument("--split", default="train", metavar="PASS", help="a sampling pass: train, test, ...")
     parser.add_argument("--part", default="0/1", metavar="K/N", help="fan-out unit, K from 0")
     return parser.parse_args()
 
 
+def _iteration(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r}: write a whole number from 0")
+    return int(text)
+
+
 def _on_terminate(_signal: int, _frame: FrameType | None) -> NoReturn:
-    raise Stopped("asked to stop; what is committed stays, resume goes on from there")
+    # Not an `Exception`: a signal can arrive inside a library, or inside `logging`, that swallows those.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    raise KeyboardInterrupt
 
 
 def _fail(error: LetiError) -> NoReturn:
-    log.error("%s", error, extra={"event": "failed", "fields": {"kind": type(error).__name__}})
+    log.error("%s", error, extra=_failed(error))
     sys.exit(error.exit_code)
+
+
+def _failed(error: Exception) -> dict[str, Any]:
+    return {"event": "failed", "fields": {"kind": type(error).__name__}}
 
 
 class _JsonFormatter(logging.Formatter):
@@ -199,7 +225,7 @@ class _JsonFormatter(logging.Formatter):
             "message": message,
             **getattr(record, "fields", {}),
         }
-        return json.dumps(entry)
+        return json.dumps(entry, default=str)
 
 
 def _configure_logging(stage: StageName, arguments: argparse.Namespace) -> None:

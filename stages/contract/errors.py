@@ -79,11 +79,19 @@ class Stopped(LetiError):
     exit_code = 143
 
 
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+NO_RIGHT = (errno.EACCES, errno.EPERM, errno.EROFS)
+NO_SUCH_PLACE = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG)
+
+
 def describe_os_error(error: OSError) -> LetiError:
-    """Return the member of the tree for an `OSError` that reached a boundary: no room, or an unusable path."""
-    what = f"{error.strerror or error}: {error.filename}" if error.filename else str(error)
-    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENOMEM):
-        return ResourceError(f"{what}; free some room and resume the run")
-    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+    """Return the member of the tree for an `OSError` that reached a boundary: no room, an unusable path, a mishap."""
+    where = error.filename2 or error.filename  # of a copy, the place it was to go to
+    what = f"{error.strerror or error}" + (f": {where}" if where else "")
+    if error.errno in NO_ROOM:
+        return ResourceError(f"{what}; free some room for the store and for scratch files (LETI_SCRATCH) and resume")
+    if error.errno in NO_RIGHT:
         return UsageError(f"{what}; choose a place this user may write to")
+    if error.errno in NO_SUCH_PLACE:
+        return UsageError(f"{what}; correct the path")
     return RetryableError(what)
