@@ -127,7 +127,10 @@ class Candidate:
             sys.setrecursionlimit(self.limit)
 
     def _describe(self, error: BaseException) -> dict[str, Any]:
-        return report.describe(error, self.code, self._handle(type(error)), self._arguments(error))
+        try:
+            return report.describe(error, self.code, self._handle(type(error)), self._arguments(error))
+        except MemoryError as another:
+            return report.describe(another, None, 0, None)
 
     def _arguments(self, error: BaseException) -> Any:
         with contextlib.suppress(Exception):
@@ -280,6 +283,7 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
     "hash": hash, "abs": abs, "getitem": operator.getitem, "setitem": operator.setitem, "delitem": operator.delitem,
     "isinstance": isinstance, "issubclass": issubclass, "reversed": reversed, "format": format, "round": round,
     "enter": lambda manager: type(manager).__enter__(manager),
+    "self": lambda value: value,
     "exit": lambda manager: type(manager).__exit__(manager, None, None, None),
     **{
         name: getattr(operator, name)

@@ -79,15 +79,36 @@ OWN_METHODS = frozenset(
     abs""".split()
 )
 
-NODES = (
+NODES = frozenset({
     ast.Module, ast.FunctionDef, ast.Lambda, ast.arguments, ast.arg, ast.Return, ast.Assign, ast.AugAssign, ast.AnnAssign,
     ast.Delete, ast.For, ast.While, ast.If, ast.Raise, ast.Try, ast.ExceptHandler, ast.Assert, ast.Import, ast.ImportFrom,
     ast.alias, ast.Global, ast.Nonlocal, ast.Expr, ast.Pass, ast.Break, ast.Continue, ast.BoolOp, ast.NamedExpr, ast.BinOp,
     ast.UnaryOp, ast.IfExp, ast.Dict, ast.Set, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp, ast.comprehension,
     ast.Yield, ast.YieldFrom, ast.Compare, ast.Call, ast.keyword, ast.FormattedValue, ast.JoinedStr, ast.Constant,
     ast.Attribute, ast.Subscript, ast.Starred, ast.Name, ast.List, ast.Tuple, ast.Slice, ast.ClassDef,
-    ast.expr_context, ast.boolop, ast.operator, ast.unaryop, ast.cmpop,
-)  # fmt: skip
+    *ast.cmpop.__subclasses__(),
+})  # fmt: skip
+
+
+_LEAVES = frozenset({ast.Constant, ast.Name, ast.alias, ast.Pass, ast.Break, ast.Continue})
+
+
+def walk(tree: ast.AST) -> list[ast.AST]:
+    """All nodes, parents first, without the marker nodes (contexts and operators that carry no content).
+
+    Several times faster than `ast.walk` on what tests consist of, which is literals.
+    """
+    nodes = [tree]
+    for node in nodes:
+        if type(node) in _LEAVES:
+            continue
+        for field in node._fields:
+            value = getattr(node, field, None)
+            if type(value) is list:
+                nodes.extend([item for item in value if isinstance(item, ast.AST)])
+            elif isinstance(value, ast.AST) and field != "ctx" and field != "op":
+                nodes.append(value)
+    return nodes
 
 
 class _Doubt(Exception):
@@ -107,7 +128,7 @@ class _Check:
     """One pass over a program with what it defines and imports at hand."""
 
     def __init__(self, tree: ast.Module) -> None:
-        self.nodes = list(ast.walk(tree))
+        self.nodes = walk(tree)
         self.tree = tree
         self.modules: dict[str, str] = {}
         self.python_classes: set[str] = set()
@@ -118,7 +139,7 @@ class _Check:
 
     def run(self) -> None:
         for node in self.nodes:
-            if not isinstance(node, NODES):
+            if type(node) not in NODES:
                 raise _Doubt(type(node).__name__)
             self._collect(node)
         if self.defined & (self.modules.keys() | self.python_classes):
@@ -172,11 +193,11 @@ class _Check:
             raise _Doubt("a method that is not called on its instance")
         receiver = method.args.args[0].arg
         self.attributes.add(method.name)
-        for node in ast.walk(method):
+        for node in walk(method):
             if isinstance(node, ast.Name) and node.id == receiver and not isinstance(node.ctx, ast.Load):
                 raise _Doubt("self is assigned")
             if isinstance(node, (ast.FunctionDef, ast.Lambda)) and node is not method:
-                if any(argument.arg == receiver for argument in ast.walk(node.args) if isinstance(argument, ast.arg)):
+                if any(argument.arg == receiver for argument in walk(node.args) if isinstance(argument, ast.arg)):
                     raise _Doubt("self has two meanings")
             if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == receiver:
                 self.attributes.add(node.attr)
@@ -230,7 +251,7 @@ class _Check:
             raise _Doubt(node.arg)
 
     def handler(self, node: ast.ExceptHandler) -> None:
-        if node.type is None or any(isinstance(part, ast.Name) and part.id == "BaseException" for part in ast.walk(node.type)):
+        if node.type is None or any(isinstance(part, ast.Name) and part.id == "BaseException" for part in walk(node.type)):
             raise _Doubt("catches everything")
 
     def keyword(self, node: ast.keyword) -> None:
@@ -258,4 +279,4 @@ CHECKS = {
     ast.ExceptHandler: _Check.handler,
     ast.keyword: _Check.keyword,
 }
-"""Checked in the order of `ast.walk`, parents first: a call marks its function before that is looked at."""
+"""Checked in the order of `walk`, parents first: a call marks its function before that is looked at."""

@@ -102,7 +102,8 @@ class Handle:
         return isinstance(kind, Handle) and bool(_operate(self, "issubclass", kind, self))
 
     def _leti_plain(self) -> Any:
-        """What the object holds as the built-in type it derives from."""
+        """What the object holds now as the built-in type it derives from."""
+        _operate(self, "self", self)
         return self._leti_base
 
 

@@ -14,9 +14,12 @@ FILE_NAME = "<string>"
 UNSPLITTABLE_NAMES = frozenset(
     "globals locals vars eval exec compile __import__ redirect_stdout redirect_stderr patch monkeypatch inspect".split()
 )
+"""What looks into the one namespace that solution and tests then share, or replaces a part of it."""
 UNSPLITTABLE_MODULES = frozenset({"__main__", "inspect", "unittest.mock", "asyncio", "pickle"})
-UNSPLITTABLE_NODES = (ast.AsyncFunctionDef, ast.Await, ast.AsyncFor, ast.AsyncWith)
-UNSPLITTABLE_ATTRIBUTES = frozenset({"__globals__", "__code__", "__closure__", "__dict__", "stdout", "stdin", "stderr", "modules"})
+UNSPLITTABLE_NODES = frozenset({ast.AsyncFunctionDef, ast.Await, ast.AsyncFor, ast.AsyncWith})
+UNSPLITTABLE_ATTRIBUTES = frozenset(
+    "__globals__ __code__ __closure__ __dict__ stdout stdin stderr modules redirect_stdout redirect_stderr patch".split()
+)
 
 JUDGING_BUILTINS = frozenset(
     """abs all any ascii bin bool bytearray bytes callable chr complex dict dir divmod enumerate filter float format frozenset
@@ -25,7 +28,16 @@ JUDGING_BUILTINS = frozenset(
 )
 """Built-ins that tests judge with. A solution that defines one of these names does not get to replace it for the tests."""
 
+BUILTINS = frozenset(vars(builtins))
 HARMLESS_MODULES = remote.MODULES - {"sys", "time"}
+HARMLESS_NODES = certify.NODES | {ast.With, ast.withitem}
+RISKY_BUILTINS = (
+    BUILTINS
+    - certify.SAFE_BUILTINS
+    - {"type", "getattr", "hasattr", "callable", "id", "object"}
+    - {name for name, value in vars(builtins).items() if isinstance(value, type) and issubclass(value, BaseException)}
+)
+_IMPORTS = frozenset({ast.Import, ast.ImportFrom})
 
 
 class Suite:
@@ -34,14 +46,18 @@ class Suite:
     def __init__(self, setup: str, tests: list[str]) -> None:
         self.text = "\n".join([*([setup] if setup else []), *tests])
         tree = ast.parse(self.text, FILE_NAME)
-        self.nodes = list(ast.walk(tree))
+        self.nodes = certify.walk(tree)
+        self.kinds = {type(node) for node in self.nodes}
         self.code: CodeType = compile(tree, FILE_NAME, "exec", dont_inherit=True)
         self.codes = report.own_codes(self.code)
-        self.loads = {node.id for node in self.nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
+        names = [node for node in self.nodes if type(node) is ast.Name]
+        self.loads = {node.id for node in names if type(node.ctx) is ast.Load}
         self.bound = set(_bound_names(self.nodes))
-        self.definitions = _definitions(ast.parse(setup), ast.parse("\n".join(tests)))
-        unresolved = self.loads - self.bound - vars(builtins).keys()
-        self.replaceable = frozenset() if unresolved else self.loads & vars(builtins).keys() - JUDGING_BUILTINS
+        self.modules = set(_imported_modules(self.nodes)) if self.kinds & _IMPORTS else set()
+        self.attributes = {node.attr for node in self.nodes if type(node) is ast.Attribute}
+        self.definitions = _definitions(tree, len(setup.splitlines()))
+        unresolved = self.loads - self.bound - BUILTINS
+        self.replaceable = frozenset() if unresolved else self.loads & BUILTINS - JUDGING_BUILTINS
         self.splittable = not self._needs_one_namespace(unresolved)
         self.in_process = self._leaves_no_trace()
 
@@ -54,52 +70,45 @@ class Suite:
 
         The built-in one, except where nothing but a built-in's name can be the function under test (MBPP 126 asks for `sum`).
         """
-        return name not in vars(builtins) or name in self.replaceable
+        return name not in BUILTINS or name in self.replaceable
 
     def needed_by(self, reads: list[str]) -> list[str]:
         """Statements of the tests that define names the solution reads: every import, and whatever else setup defines."""
         return [statement for names, statement in self.definitions if not names.isdisjoint(reads)]
 
     def _needs_one_namespace(self, unresolved: set[str]) -> bool:
-        for node in self.nodes:
-            if isinstance(node, UNSPLITTABLE_NODES):
-                return True
-            if isinstance(node, ast.ClassDef) and any(
-                isinstance(base, ast.Name) and base.id in unresolved for base in node.bases
-            ):
-                return True
-            if isinstance(node, ast.Attribute) and node.attr in UNSPLITTABLE_ATTRIBUTES:
-                return True
-        return bool(self.loads & UNSPLITTABLE_NAMES) or any(
-            module in UNSPLITTABLE_MODULES for module in _imported_modules(self.nodes)
+        classes = [node for node in self.nodes if type(node) is ast.ClassDef]
+        bases = {base.id for node in classes for base in node.bases if isinstance(base, ast.Name)}
+        return bool(
+            self.kinds & UNSPLITTABLE_NODES
+            or bases & unresolved
+            or self.attributes & UNSPLITTABLE_ATTRIBUTES
+            or self.loads & UNSPLITTABLE_NAMES
+            or self.modules & UNSPLITTABLE_MODULES
         )
 
     def _leaves_no_trace(self) -> bool:
         """Whether evaluating the tests changes nothing in the referee: others get a fork of it to themselves."""
-        if any(module not in HARMLESS_MODULES for module in _imported_modules(self.nodes)):
-            return False
-        allowed = certify.NODES + (ast.With, ast.withitem)
-        for node in self.nodes:
-            if not isinstance(node, allowed) or (isinstance(node, ast.ClassDef) and node.keywords):
-                return False
-            if isinstance(node, ast.Attribute) and node.attr.startswith("__"):
-                return False
-        risky = vars(builtins).keys() - certify.SAFE_BUILTINS - {"type", "getattr", "hasattr", "callable", "id", "object"}
-        risky -= {name for name, value in vars(builtins).items() if isinstance(value, type) and issubclass(value, BaseException)}
-        return not self.loads & risky
+        return not (
+            self.modules - HARMLESS_MODULES
+            or self.kinds - HARMLESS_NODES
+            or self.loads & RISKY_BUILTINS
+            or any(name.startswith("__") for name in self.attributes)
+            or any(type(node) is ast.ClassDef and node.keywords for node in self.nodes)
+        )
 
 
 def _bound_names(nodes: list[ast.AST]) -> Iterator[str]:
     for node in nodes:
-        if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
-            yield node.name
-        elif isinstance(node, ast.arg):
-            yield node.arg
-        elif isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load):
-            yield node.id
-        elif isinstance(node, (ast.Import, ast.ImportFrom)):
-            yield from _imported_names(node)
-        elif isinstance(node, ast.ExceptHandler) and node.name:
+        kind = type(node)
+        if kind is ast.Name:
+            if type(node.ctx) is not ast.Load:  # type: ignore[attr-defined]
+                yield node.id  # type: ignore[attr-defined]
+        elif kind is ast.arg:
+            yield node.arg  # type: ignore[attr-defined]
+        elif kind in _IMPORTS:
+            yield from _imported_names(node)  # type: ignore[arg-type]
+        elif isinstance(node, (ast.FunctionDef, ast.ClassDef, ast.ExceptHandler)) and node.name:
             yield node.name
 
 
@@ -115,14 +124,15 @@ def _imported_modules(nodes: list[ast.AST]) -> Iterator[str]:
             yield node.module or ""
 
 
-def _definitions(setup: ast.Module, tests: ast.Module) -> list[tuple[frozenset[str], str]]:
+def _definitions(tree: ast.Module, setup_lines: int) -> list[tuple[frozenset[str], str]]:
     """Top-level statements that a solution may rely on, with the names they bind. Values of the tests are not among them."""
     found: list[tuple[frozenset[str], str]] = []
-    for statement in [*setup.body, *tests.body]:
-        is_import = isinstance(statement, (ast.Import, ast.ImportFrom))
-        if is_import or (statement in setup.body and isinstance(statement, (ast.FunctionDef, ast.ClassDef, ast.Assign))):
-            names = frozenset(_bound_names(list(ast.walk(statement)) if not is_import else [statement]))
-            found.append((names, ast.unparse(statement)))
+    for statement in tree.body:
+        in_setup = statement.lineno <= setup_lines
+        if type(statement) in _IMPORTS:
+            found.append((frozenset(_bound_names([statement])), ast.unparse(statement)))
+        elif in_setup and isinstance(statement, (ast.FunctionDef, ast.ClassDef, ast.Assign)):
+            found.append((frozenset(_bound_names(certify.walk(statement))), ast.unparse(statement)))
     return found
 
 

@@ -97,8 +97,9 @@ class Zygote:
             _close_other_descriptors(sock.fileno())
             self._restrict(request["role"] == "parser", request["shared"])
             self.roles[request["role"]].main(wire.Channel(sock), self.config, request["shared"])
-        finally:
             os._exit(0)
+        finally:
+            os._exit(1)
 
     def _restrict(self, is_parser: bool, shared: bool) -> None:
         limits = self.config["limits"]
