@@ -1,0 +1,191 @@
+"""The house rules that a machine can check: who imports whom, what is loaded when, how large things may grow."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+
+MODULES = sorted(path.relative_to(ROOT) for top in ("stages", "leti_ctl") for path in (ROOT / top).rglob("*.py"))
+STAGES = {"prepare", "generate", "execute", "build", "train", "evaluate"}
+INSIDE = Path("stages/execute/inside")
+JUDGE = {("leti_ctl.commands.judge", "stages.execute.judge")}
+"""`leti-ctl judge` is the execute stage's judge without a run; the one door between the planes."""
+
+GATES: dict[str, tuple[str, ...]] = {
+    "torch": ("stages.prepare", "stages.generate", "stages.train"),
+    "transformers": ("stages.prepare", "stages.generate", "stages.train"),
+    "safetensors": ("stages.prepare", "stages.generate", "stages.train"),
+    "deepspeed": ("stages.train",),
+    "pyarrow": ("stages.prepare", "stages.build", "stages.train"),
+    "datasets": ("stages.prepare", "stages.tasks"),
+    "boto3": ("stages.contract.store",),
+    "botocore": ("stages.contract.store",),
+    "mypy_boto3_s3": ("stages.contract.store",),
+    "kubernetes": ("leti_ctl.backends.argo",),
+    "argo_workflows": ("leti_ctl.backends.argo",),
+    "click": ("leti_ctl",),
+    "rich": ("leti_ctl",),
+    "yaml": ("leti_ctl",),
+    # Candidates are started by `execute` alone. The others start torchrun, stages and pip.
+    "subprocess": ("stages.execute", "stages.train.launch", "stages.prepare.smollm2", "leti_ctl.backends"),
+    "multiprocessing": ("stages.execute",),
+    "pickle": (),
+}
+"""Third-party (and risky) modules, and the only places that may import them."""
+
+FILE_LINES = 400
+FUNCTION_LINES = 60
+ARGUMENTS = 6
+MANY_ARGUMENTS = {
+    "leti_ctl.commands.submit.submit": "click passes every option as an argument",
+    "leti_ctl.commands.samples.samples": "click passes every option as an argument",
+    "leti_ctl.commands.judge.judge": "click passes every option as an argument",
+    "stages.train.packed._interface": "the signature is that of transformers' attention functions",
+}
+DRAWERS = {"utils", "util", "common", "helpers", "helper", "misc", "manager", "tools"}
+
+
+def dotted(path: Path) -> str:
+    """Return the module name of a source file."""
+    return ".".join(path.with_suffix("").parts).removesuffix(".__init__")
+
+
+@cache
+def tree(path: Path) -> ast.Module:
+    return ast.parse((ROOT / path).read_bytes(), str(path))
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Yield every module a file imports, wherever in the file; names of `from x import y` that are modules as x.y."""
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}:{node.lineno}: write imports in full"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def lies_in(module: str, package: str) -> bool:
+    return module == package or module.startswith(package + ".")
+
+
+def allowed(module: str) -> tuple[str, ...]:
+    """Return the packages of ours that a module of ours may import."""
+    first, _, rest = module.partition(".")
+    part = rest.partition(".")[0]
+    if first == "leti_ctl":
+        return ("leti_ctl", "stages.contract")
+    if part in ("", "contract"):
+        return ("stages.contract", "stages.__version__", "stages.__file__")
+    if part in ("entrypoint", "tasks"):
+        return ("stages.contract", f"stages.{part}")
+    return ("stages.contract", "stages.entrypoint", "stages.tasks", f"stages.{part}")
+
+
+@pytest.mark.parametrize("path", MODULES, ids=str)
+def test_imports_run_one_way(path: Path) -> None:
+    module = dotted(path)
+    ours = [name for name in imports(path) if name.partition(".")[0] in ("stages", "leti_ctl") and name != "stages"]
+    for name in ours:
+        doors = {target for source, target in JUDGE if source == module}
+        assert any(lies_in(name, package) for package in (*allowed(module), *doors)), f"{module} imports {name}"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=str)
+def test_heavy_and_risky_modules_are_imported_behind_their_gates_only(path: Path) -> None:
+    module = dotted(path)
+    for name in imports(path):
+        gate = GATES.get(name.partition(".")[0])
+        assert gate is None or any(lies_in(module, place) for place in gate), f"{module} imports {name}"
+
+
+def test_every_stage_is_a_package_with_a_main() -> None:
+    for stage in STAGES:
+        assert (ROOT / "stages" / stage / "__main__.py").is_file(), stage
+
+
+def test_what_runs_in_the_sandbox_needs_nothing_but_python() -> None:
+    for path in MODULES:
+        if path.is_relative_to(INSIDE):
+            for name in imports(path):
+                top = name.partition(".")[0]
+                assert top == "inside" or top in sys.stdlib_module_names, f"{path} imports {name}"
+
+
+@pytest.mark.parametrize(
+    ("module", "heavy"),
+    [
+        ("leti_ctl.cli", "torch transformers boto3 botocore kubernetes pyarrow numpy pydantic rich"),
+        ("stages.contract.run", "torch transformers boto3 botocore kubernetes pyarrow numpy"),
+        ("stages.entrypoint", "torch transformers boto3 botocore kubernetes pyarrow numpy"),
+    ],
+)
+def test_importing_it_loads_nothing_heavy(module: str, heavy: str) -> None:
+    script = f"import sys, {module}; print(*sorted(sys.modules.keys() & set({heavy.split()!r})))"
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""
+
+
+@pytest.mark.parametrize("path", MODULES, ids=str)
+def test_a_module_is_one_thing_with_a_name_for_it(path: Path) -> None:
+    assert len((ROOT / path).read_text().splitlines()) <= FILE_LINES
+    assert path.stem not in DRAWERS
+    assert ast.get_docstring(tree(path)), f"{path} does not say what it is"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=str)
+def test_functions_are_short_and_take_few_arguments(path: Path) -> None:
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            assert node.end_lineno is not None
+            assert node.end_lineno - node.lineno < FUNCTION_LINES, f"{path}:{node.lineno} {node.name}"
+            given = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
+            taken = [one.arg for one in given if one.arg not in ("self", "cls")]
+            if f"{dotted(path)}.{node.name}" not in MANY_ARGUMENTS:
+                assert len(taken) <= ARGUMENTS, f"{path}:{node.lineno} {node.name}"
+
+
+def test_the_list_of_exceptions_has_no_dead_entries() -> None:
+    names = {
+        f"{dotted(path)}.{node.name}"
+        for path in MODULES
+        for node in ast.walk(tree(path))
+        if isinstance(node, ast.FunctionDef)
+    }
+    assert names >= MANY_ARGUMENTS.keys()
+    assert {dotted(path) for path in MODULES} >= {module for pair in JUDGE for module in pair}
+
+
+# Put together from halves, so that this file does not contain what it looks for.
+WORKPLACE = [
+    r"(?<![\w./-])/wo" + r"rk/",
+    r"\.lib" + r"rary\b",
+    r"\bfa" + r"rm-[a-z]",
+    r"\bissues " + r"show\b",
+    r"/opt/" + r"pypi|/opt/" + r"wheels",
+    r"\bBRIEF" + r"\.md\b",
+    r"/tmp/" + r"leti\b",
+]
+
+
+def test_nothing_in_the_repository_tells_where_it_was_made() -> None:
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=False)
+    if listed.returncode:
+        pytest.skip("not a git checkout")
+    pattern = re.compile("|".join(WORKPLACE).encode())
+    told = []
+    for name in listed.stdout.decode().split("\0"):
+        path = ROOT / name
+        if name and path.is_file():
+            told += [f"{name}: {match.group()!r}" for match in pattern.finditer(path.read_bytes())]
+            told += [f"{name}: its name" for _ in pattern.finditer(name.encode())]
+    assert told == []
