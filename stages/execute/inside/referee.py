@@ -38,6 +38,8 @@ FIXED = {
 """Error type and feedback of what no traceback describes. Outcomes that are limits carry the name of their limit."""
 
 PROGRAMS_PER_SHARED_CANDIDATE = 200
+COLLECT_EVERY = 500
+MOMENT_SECONDS = 0.02
 REFIRE_SECONDS = 0.05
 """Tests that swallow the end of their time meet it again this soon."""
 
@@ -112,17 +114,25 @@ class Clock:
             raise Expired
 
     @contextlib.contextmanager
+    def watched(self, seconds: float, job: int) -> Iterator[None]:
+        """Past the time the keeper kills this process inside the block."""
+        CLOCK.pack_into(self.page, 0, time.monotonic() + seconds, job)
+        try:
+            yield
+        finally:
+            CLOCK.pack_into(self.page, 0, 0.0, 0)
+
+    @contextlib.contextmanager
     def limit(self, seconds: float, job: int) -> Iterator[None]:
         """Raises Expired inside the block once the time is over."""
-        CLOCK.pack_into(self.page, 0, time.monotonic() + seconds, job)
         self.running = True
         try:
-            signal.setitimer(signal.ITIMER_REAL, seconds, REFIRE_SECONDS)
-            yield
+            with self.watched(seconds, job):
+                signal.setitimer(signal.ITIMER_REAL, seconds, REFIRE_SECONDS)
+                yield
         finally:
             self.running = False
             signal.setitimer(signal.ITIMER_REAL, 0)
-            CLOCK.pack_into(self.page, 0, 0.0, 0)
 
 
 class Referee:
@@ -222,11 +232,12 @@ class Trial:
 
     def _parse(self, whole: bool) -> tuple[Any, bytes]:
         request = {"op": "program" if whole else "solution", "prefix": self.prefix, "program": self.program, "carets": self.limits["carets"]}
-        try:
-            with self.referee.clock.limit(self.limits["timeout_seconds"], self.job["job"]):
+        # No alarm here: a parser that does not come to an end is rare, and the keeper's watch suffices for it.
+        with self.referee.clock.watched(self.limits["timeout_seconds"], self.job["job"]):
+            try:
                 return self.referee.ask_parser(request)
-        except (wire.Closed, wire.Malformed):
-            return None, b""
+            except (wire.Closed, wire.Malformed):
+                return None, b""
 
     def _split(self, suite: Suite, parsed: dict[str, Any], code: bytes, certified: bool) -> tuple[str, str | None, str]:
         lane = self.referee.candidate(certified)
@@ -245,11 +256,23 @@ class Trial:
                 status = lane.bury()
             elif sys.exc_info()[0] is not None:
                 self.referee.drop_shared()
-        if certified and reason is not None:
+        if certified and reason is None:
+            self._let_finish(session)
+        elif certified:
             self.referee.drop_shared()
             if reason != "timed_out":
                 raise _Doubt
         return self._conclude(reason, error, suite, status, certified)
+
+    def _let_finish(self, session: remote.Session) -> None:
+        """A failed test leaves planned calls behind. A shared candidate gets a moment for them, then it is replaced."""
+        if not session.planned:
+            return
+        try:
+            with self.referee.clock.limit(MOMENT_SECONDS, self.job["job"]):
+                session.finish_plan()
+        except (Expired, remote.Ended):
+            self.referee.drop_shared()
 
     def _attempt(self, suite: Suite, session: remote.Session, parsed: dict[str, Any], code: bytes) -> tuple[str | None, BaseException | None]:
         """Run solution and tests. Returns why the conversation ended early, or else what the program raised, or neither."""
@@ -373,19 +396,30 @@ def compiled_suite(setup: str, tests: tuple[str, ...]) -> Suite | None:
 
 def evaluate(suite: Suite, session: remote.Session, reads: list[str], code: bytes) -> None:
     """Run the solution in the candidate, then the tests here. Returns only where all of them held."""
-    request = {"op": "load", "names": suite.names(), "imports": suite.needed_by(reads)}
+    request = {"op": "load", "names": suite.names(), "imports": suite.needed_by(reads), "plan": suite.plan}
     reply = session.exchange(request, code)
     values, names = reply.get("value"), reply.get("globals")
     if type(values) is not dict or type(names) is not list:
         raise session.end("malformed: load")
     scope = Scope(suite, session, values)
-    random.seed(0)
+    session.planned.extend(_announced(suite, session, values))
+    if "random" in suite.loads:
+        random.seed(0)
     try:
         exec(suite.code, scope)
     except NameError:
         # CPython looks among these for "Did you mean" when the text of the error is made.
         scope.update({name: None for name in names if type(name) is str and name not in scope})
         raise
+
+
+def _announced(suite: Suite, session: remote.Session, values: dict[str, Any]) -> Iterator[tuple[int, Any]]:
+    """The part of the plan that the candidate goes through: as far as the functions exist."""
+    for name, arguments in suite.plan:
+        if name not in values:
+            return
+        value = session.decode(values[name])
+        yield value._leti_number if isinstance(value, remote.Handle) else -1, arguments
 
 
 def main(config: dict[str, Any]) -> None:
@@ -395,7 +429,10 @@ def main(config: dict[str, Any]) -> None:
         wall.die_with_parent(kernel)
         kernel.prctl(wall.PR_SET_DUMPABLE, 0)
     referee = Referee(config)
+    # Syntax trees are many objects and no cycles: looking for cycles among them again and again is most of the collector's work.
     gc.freeze()
+    gc.disable()
+    judged = 0
     try:
         while True:
             try:
@@ -403,5 +440,8 @@ def main(config: dict[str, Any]) -> None:
             except wire.Closed:
                 return
             wire.write_frame(1, referee.judge(job))
+            judged += 1
+            if judged % COLLECT_EVERY == 0:
+                gc.collect()
     except wire.Closed:
         os._exit(LOST_ZYGOTE)
