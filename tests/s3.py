@@ -38,6 +38,8 @@ class S3Server:
     requests: list[str] = field(default_factory=list)
     """`METHOD path` of every request."""
     faults: list[Fault] = field(default_factory=list)
+    conditional: bool = True
+    """False ignores If-None-Match, as older S3-compatible servers do."""
 
     def __enter__(self) -> S3Server:
         self._lock = threading.Lock()
@@ -84,6 +86,8 @@ class S3Server:
         return [f"<Error><Code>{fault.code}</Code><Message>ordered by a test</Message></Error>".encode()]
 
     def _carry_out(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        if not self.conditional:
+            environ.pop("HTTP_IF_NONE_MATCH", None)
         # moto looks whether the key exists and then writes; S3 does both at once.
         with self._lock:
             return list(self._moto(environ, start_response))

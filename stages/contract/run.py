@@ -87,8 +87,17 @@ class Run:
             raise ArtifactError(f"{self.key(SPEC_KEY)}: {first_fault(error)}; restore the file") from error
 
     def create(self, spec: RunSpec) -> bool:
-        """Write the spec, once; return False when the run exists already."""
-        created = self.store.put_if_absent(self.key(SPEC_KEY), spec.to_json().encode())
+        """Write the spec, once; return False when the run exists already.
+
+        `UsageError` for a store that overwrites: nothing of the commit protocol would hold there.
+        """
+        key, text = self.key(SPEC_KEY), spec.to_json().encode()
+        created = self.store.put_if_absent(key, text)
+        if created and self.store.put_if_absent(key, text):
+            raise UsageError(
+                f"store {self.store.uri}: the first writer does not win (it ignores If-None-Match); "
+                "use a store with conditional writes"
+            )
         self.__dict__.pop("spec", None)
         return created
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import errno
 import os
+import secrets
 import shutil
 import tempfile
 import textwrap
@@ -64,10 +65,7 @@ class Store(ABC):
 
     @abstractmethod
     def put_if_absent(self, key: str, data: bytes) -> bool:
-        """Write a small object unless the key exists; return whether what is there now is this writer's.
-
-        On S3 another writer's equal bytes count as one's own: a lost reply leaves no way to tell them apart.
-        """
+        """Write a small object unless the key exists; return whether this call wrote it."""
 
     @abstractmethod
     def upload(self, key: str, path: Path) -> None:
@@ -209,16 +207,23 @@ class S3Store(Store):
     def put_if_absent(self, key: str, data: bytes) -> bool:
         from botocore.exceptions import ClientError
 
+        writer = secrets.token_hex(16)
         for attempt in range(CONFLICT_TRIES):
             try:
                 with self._explained(key, passing=(*LOST, *CONFLICT)):
-                    self.client.put_object(Bucket=self.bucket, Key=self._full(key), Body=data, IfNoneMatch="*")
+                    self.client.put_object(
+                        Bucket=self.bucket,
+                        Key=self._full(key),
+                        Body=data,
+                        Metadata={"writer": writer},
+                        IfNoneMatch="*",
+                    )
                 return True
             except ClientError as error:
                 # A lost reply makes boto3's own retry meet its own success, so ask whose object is there. After a
                 # conflict there may be none: the other writer can still fail.
-                if (found := self._find(key)) is not None:
-                    return found == data
+                if (winner := self._writer(key)) is not None:
+                    return winner == writer
                 if _code(error) in CONFLICT:
                     time.sleep(0.05 * 2**attempt)
         raise StoreError(f"store {self.uri}: {key} is being written by another; try again")
@@ -263,11 +268,14 @@ class S3Store(Store):
     def _full(self, key: str) -> str:
         return self.root + check_key(key)
 
-    def _find(self, key: str) -> bytes | None:
+    def _writer(self, key: str) -> str | None:
+        """Return who wrote the object, "" where it does not say, or None when there is none."""
         try:
-            return self.get(key)
+            with self._explained(key):
+                head = self.client.head_object(Bucket=self.bucket, Key=self._full(key))
         except KeyError:
             return None
+        return head["Metadata"].get("writer", "")
 
     @contextmanager
     def _explained(self, key: str, *, passing: tuple[str, ...] = ()) -> Iterator[None]:

@@ -23,6 +23,7 @@ from stages.contract.run import Run, code_version, diff, resume_spec
 from stages.contract.spec import RunSpec
 from stages.contract.store import LocalStore, S3Store, Store, open_store
 from tests.conftest import ROOT
+from tests.s3 import S3Server
 from tests.stages.contract.parts import (
     CHECKPOINT,
     MADE,
@@ -356,9 +357,20 @@ def test_a_part_of_another_spec_is_refused(run: Run, tmp_path: Path) -> None:
 # Runs and their specs
 
 
-def test_a_run_is_made_once(run: Run) -> None:
-    assert not run.create(RunSpec(seed=1))
-    assert run.spec == RunSpec()
+def test_a_run_is_made_once(anywhere: Run) -> None:
+    assert not anywhere.create(RunSpec())
+    assert not anywhere.create(RunSpec(seed=1))
+    assert anywhere.spec == RunSpec()
+
+
+def test_a_store_that_overwrites_is_no_place_for_a_run(s3_server: S3Server, s3_uri: str) -> None:
+    run = Run(open_store(s3_uri), "r1")
+    s3_server.conditional = False
+    try:
+        with pytest.raises(UsageError, match=r"the first writer does not win .*If-None-Match"):
+            run.create(RunSpec())
+    finally:
+        s3_server.conditional = True
 
 
 def test_a_run_that_is_not_there_is_named(tmp_path: Path) -> None:
