@@ -215,19 +215,21 @@ def test_parts_of_different_divisions_are_not_mixed(run: Run, tmp_path: Path) ->
 
 
 @pytest.mark.slow
-def test_a_kill_before_any_file_operation_is_healed_by_running_again(tmp_path: Path) -> None:
-    line = [sys.executable, "-m", "tests.stages.contract.victim", str(tmp_path)]
-    subprocess.run(line, cwd=ROOT, check=True, timeout=120)
-    stores = sorted(tmp_path.glob("store-*"), key=lambda path: int(path.name.rpartition("-")[2]))
-    assert len(stores) > 15
-    runs = [Run(LocalStore(path), "r1") for path in stores]
-    whole = {key: runs[-1].store.get(key) for key in runs[-1].store.list("")}
+@pytest.mark.parametrize("kind", ["folder", "s3"])
+def test_a_kill_at_any_moment_is_healed_by_running_again(kind: str, tmp_path: Path, s3_server: S3Server) -> None:
+    template = f"{tmp_path}/store-{{}}"
+    if kind == "s3":
+        template = f"s3://{s3_server.make_bucket()}/store-{{}}?endpoint_url={s3_server.url}"
+    line = [sys.executable, "-m", "tests.stages.contract.victim", str(tmp_path), template]
+    count = int(subprocess.run(line, cwd=ROOT, check=True, timeout=120, capture_output=True).stdout)
+    runs = [Run(open_store(template.format(number)), "r1") for number in range(count)]
+    whole = contents(runs[-1])
+    assert count > 10
     assert sum(run.store.size(run.key("problems/train/index.json")) is None for run in runs) > 5
     for run in runs:
-        survived = {key: run.store.get(key) for key in run.store.list("")}
-        assert survived.items() <= whole.items()
+        assert contents(run).items() <= whole.items()
         commit_numbers(run, Part(1, 2), tmp_path)
-        assert {key: run.store.get(key) for key in run.store.list("")} == whole
+        assert contents(run) == whole
 
 
 # Damage
@@ -441,6 +443,10 @@ def new_run(uri: str) -> Run:
     run = Run(open_store(uri), "r1")
     run.create(RunSpec())
     return run
+
+
+def contents(run: Run) -> dict[str, bytes]:
+    return {key: run.store.get(key) for key in run.store.list("")}
 
 
 def rows_of(path: Path) -> list[Problem]:

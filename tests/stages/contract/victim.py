@@ -1,7 +1,7 @@
-"""Commits the second of two parts, killed by SIGKILL before each of its file operations in turn.
+"""Commits the second of two parts, killed by SIGKILL before each of its file operations or requests in turn.
 
-`python -m tests.stages.contract.victim FOLDER` leaves one store per place to die: `FOLDER/store-0`, `store-1`, ...;
-the last one is of a process that nobody killed.
+`python -m tests.stages.contract.victim SCRATCH 'STORE-{}'` leaves one store per place to die, numbered from 0, and
+prints how many; the last one is of a process that nobody killed.
 """
 
 from __future__ import annotations
@@ -16,39 +16,40 @@ from typing import Any
 from stages.contract.artifacts import Part
 from stages.contract.run import Run
 from stages.contract.spec import RunSpec
-from stages.contract.store import LocalStore
+from stages.contract.store import open_store
 from tests.stages.contract.parts import commit_numbers
 
-TOUCHING = {"open", "os.link", "os.rename", "os.remove", "os.mkdir", "os.chmod", "shutil.copyfile", "tempfile.mkstemp"}
+ON_FILES = {"open", "os.link", "os.rename", "os.remove", "os.mkdir", "os.chmod", "shutil.copyfile", "tempfile.mkstemp"}
 
 
-def die_before(operation: int, root: Path) -> None:
-    """Kill this process when it is about to touch `root` for the n-th time, n from 0."""
+def die_before(operation: int, root: str) -> None:
+    """Kill this process when it is about to touch the store for the n-th time, n from 0."""
     left = itertools.count(operation, -1)
 
     def watch(event: str, arguments: tuple[Any, ...]) -> None:
-        touched = event in TOUCHING and str(arguments[0] if arguments else "").startswith(str(root))
-        if touched and next(left) == 0:
+        on_file = event in ON_FILES and str(arguments[0] if arguments else "").startswith(root)
+        if (on_file or event == "http.client.send") and next(left) == 0:
             os.kill(os.getpid(), signal.SIGKILL)
 
     sys.addaudithook(watch)
 
 
-def main(folder: Path) -> None:
-    """Fork one victim per file operation until one survives."""
+def main(scratch: Path, template: str) -> int:
+    """Fork one victim per operation until one survives; return how many there were."""
     for operation in itertools.count():
-        root = folder / f"store-{operation}"
-        run = Run(LocalStore(root), "r1")
+        root = template.format(operation)
+        run = Run(open_store(root), "r1")
         run.create(RunSpec())
-        commit_numbers(run, Part(0, 2), folder / "scratch")
+        commit_numbers(run, Part(0, 2), scratch)
         pid = os.fork()
         if pid == 0:
             die_before(operation, root)
-            commit_numbers(run, Part(1, 2), folder / "scratch")
+            commit_numbers(Run(open_store(root), "r1"), Part(1, 2), scratch)
             os._exit(0)
         if os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0:
-            return
+            return operation + 1
+    raise AssertionError("unreachable")
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    print(main(Path(sys.argv[1]), sys.argv[2]))
