@@ -1,0 +1,1 @@
+"""Measurements of the judge; see README.md."""
