@@ -72,6 +72,23 @@ DATA_METHODS = frozenset(
 DATA_METHODS -= {"format", "format_map"}
 """`str.format` follows attribute names inside its text, which no syntax tree shows; it is allowed on literal texts only."""
 
+def _known_attributes() -> frozenset[str]:
+    """Every attribute of every class of this interpreter. A name that is none of them can only be the program's own, or missing."""
+    pending, seen = [object], {object}
+    while pending:
+        for kind in type.__subclasses__(pending.pop()):
+            if kind not in seen:
+                seen.add(kind)
+                pending.append(kind)
+    return frozenset(name for kind in seen for name in vars(kind))
+
+
+KNOWN_ATTRIBUTES = _known_attributes()
+SCRIPT_BUILTINS = frozenset("exit quit help copyright credits license".split())
+"""Built-ins that `site` adds, and the candidate with it."""
+
+REFUSED_NAMES = vars(builtins).keys() - SAFE_BUILTINS | SCRIPT_BUILTINS
+
 PRIVATE_PREFIXES = ("_", "gi_", "cr_", "ag_", "f_", "tb_", "co_", "func_", "im_")
 OWN_METHODS = frozenset(
     f"__{name}__"
@@ -212,7 +229,9 @@ class _Check:
             return
         if node.id == "__name__" and not self.receivers:
             return
-        raise _Doubt(node.id)
+        if node.id.startswith("__") or node.id in REFUSED_NAMES or node.id in self.modules or node.id in self.python_classes:
+            raise _Doubt(node.id)
+        # A name that nothing defines: NameError, as everywhere.
 
     def attribute(self, node: ast.Attribute) -> None:
         if isinstance(node.value, ast.Name) and node.value.id in self.modules:
@@ -222,7 +241,8 @@ class _Check:
             raise _Doubt(node.attr)
         if isinstance(node.ctx, ast.Load):
             literal_format = node.attr == "format" and _is_plain_format(node.value)
-            if node.attr not in DATA_METHODS and node.attr not in self.attributes and not literal_format:
+            harmless = node.attr in DATA_METHODS or node.attr in self.attributes or node.attr not in KNOWN_ATTRIBUTES
+            if not harmless and not literal_format:
                 raise _Doubt(node.attr)
         elif id(node) not in self.receivers:
             raise _Doubt("attribute of something else than self")

@@ -217,10 +217,10 @@ class Trial:
             return "failed", parsed["type"], feedback
         if suite is None:
             return self._beside(code)
-        if parsed["certified"] and self.referee.share:
-            with contextlib.suppress(_Doubt):
-                return self._split(suite, parsed, code, certified=True)
         try:
+            if parsed["certified"] and self.referee.share:
+                with contextlib.suppress(_Doubt):
+                    return self._split(suite, parsed, code, certified=True)
             return self._split(suite, parsed, code, certified=False)
         except remote.Unsplittable:
             return self._beside(self._parse(whole=True)[1])
