@@ -25,11 +25,13 @@ class Fault:
 
     method: str
     path: str
-    status: str
-    code: str
+    status: str = "500 Internal Server Error"
+    code: str = "InternalError"
     times: int = 1
     carried_out: bool = False
     """True does what was asked and loses the reply; False does nothing."""
+    cut: bool = False
+    """True does what was asked and hangs up in the middle of the reply."""
 
 
 @dataclass
@@ -84,6 +86,9 @@ class S3Server:
         if fault is None:
             return self._carry_out(environ, start_response)
         fault.times -= 1
+        if fault.cut:
+            reply = b"".join(self._carry_out(environ, start_response))
+            return [reply[: len(reply) // 2]]
         if fault.carried_out:
             list(self._carry_out(environ, lambda *_: None))
         start_response(fault.status, [("Content-Type", "application/xml")])

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 CHUNK_BYTES = 1 << 20
 CONFLICT_TRIES = 5
+STREAM_TRIES = 4
 LOST = ("PreconditionFailed", "412")
 CONFLICT = ("ConditionalRequestConflict", "409")
 REFUSED = (
@@ -199,10 +200,24 @@ class S3Store(Store):
         self.client = self._connect(endpoint)
 
     def stream(self, key: str) -> Iterator[bytes]:
-        with self._explained(key):
-            answer = self.client.get_object(Bucket=self.bucket, Key=self._full(key))
-            with closing(answer["Body"]) as body:
-                yield from body.iter_chunks(CHUNK_BYTES)
+        from botocore.exceptions import BotoCoreError
+
+        sent, tries = 0, STREAM_TRIES
+        while tries:
+            # boto3 repeats requests, not replies that break off: a checkpoint's goes on where it stopped.
+            start: Any = {"Range": f"bytes={sent}-"} if sent else {}
+            with self._explained(key):
+                answer = self.client.get_object(Bucket=self.bucket, Key=self._full(key), **start)
+                try:
+                    with closing(answer["Body"]) as body:
+                        for chunk in body.iter_chunks(CHUNK_BYTES):
+                            sent += len(chunk)
+                            yield chunk
+                        return
+                except BotoCoreError:
+                    tries -= 1
+                    if not tries:
+                        raise
 
     def put_if_absent(self, key: str, data: bytes) -> bool:
         from botocore.exceptions import ClientError

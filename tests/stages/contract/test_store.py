@@ -278,14 +278,14 @@ def test_a_large_file_goes_up_in_parts(s3: S3Store, s3_server: S3Server, tmp_pat
 
 
 def test_a_lost_reply_is_met_as_ones_own_success(s3: S3Store, faults: list[Fault]) -> None:
-    faults.append(Fault("PUT", "/key", "500 Oops", "InternalError", carried_out=True))
+    faults.append(Fault("PUT", "/key", carried_out=True))
     assert s3.put_if_absent("key", b"mine")
     assert not s3.put_if_absent("key", b"theirs")
 
 
 def test_a_lost_reply_after_anothers_success_is_a_loss(s3: S3Store, faults: list[Fault]) -> None:
     s3.put_if_absent("key", b"mine")
-    faults.append(Fault("PUT", "/key", "500 Oops", "InternalError", carried_out=True))
+    faults.append(Fault("PUT", "/key", carried_out=True))
     assert not s3.put_if_absent("key", b"mine")
 
 
@@ -305,6 +305,24 @@ def test_a_conflict_without_end_is_worth_another_try_later(s3: S3Store, faults: 
     faults.append(Fault("PUT", "/key", "409 Conflict", "ConditionalRequestConflict", times=99))
     with pytest.raises(StoreError, match="key is being written by another; try again"):
         s3.put_if_absent("key", b"mine")
+
+
+def test_a_reply_that_breaks_off_is_gone_on_with(
+    s3: S3Store, s3_server: S3Server, faults: list[Fault], file: Path
+) -> None:
+    s3.upload("object", file)
+    faults.append(Fault("GET", "/object", times=2, cut=True))
+    s3_server.requests.clear()
+    assert s3.get("object") == file.read_bytes()
+    assert len(s3_server.requests) == 3
+
+
+def test_half_an_object_is_never_taken_for_the_whole(s3: S3Store, faults: list[Fault], file: Path) -> None:
+    s3.upload("object", file)
+    faults.append(Fault("GET", "/object", times=99, cut=True))
+    with pytest.raises(StoreError, match="object") as caught:
+        s3.get("object")
+    assert one_line(caught.value)
 
 
 @each_verb
