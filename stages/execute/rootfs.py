@@ -72,7 +72,10 @@ def _build(root: Path, harness: Path) -> None:
         (root / folder).mkdir(parents=True)
     for device in DEVICES:
         (root / "dev" / device).touch()
-    shutil.copytree(harness, root / HOME.strip("/") / "inside", ignore=shutil.ignore_patterns("__pycache__"))
+    package = root / HOME.strip("/") / "stages" / "execute"
+    shutil.copytree(harness, package / "inside", ignore=shutil.ignore_patterns("__pycache__"))
+    for folder in (package, package.parent):
+        (folder / "__init__.py").touch()
     library = Path(sysconfig.get_paths()["stdlib"])
     shutil.copytree(library, _inside(root, library), ignore=shutil.ignore_patterns(*LEFT_OUT), symlinks=True)
     extensions = [path for path in (library / "lib-dynload").glob("*.so") if path.is_file()]

@@ -80,11 +80,11 @@ class Sandbox:
         root = rootfs.minimal_root()
         config = {
             "python": str(rootfs.interpreter()), "flags": PYTHON_FLAGS, "limits": asdict(limits), "share": share,
-            "home": rootfs.HOME if kind == "gvisor" else str(Path(__file__).parent),
+            "home": rootfs.HOME if kind == "gvisor" else str(Path(__file__).parents[2]),
             "home_in_root": rootfs.HOME, "root": "/" if kind == "gvisor" else str(root),
             "uid": FIRST_USER + slot * 8, "gvisor": kind == "gvisor",
         }  # fmt: skip
-        start = f"import sys; sys.path.append({config['home']!r}); from inside.__main__ import main; main()"
+        start = f"import sys; sys.path.append({config['home']!r}); from stages.execute.inside.__main__ import main; main()"
         keeper = [str(config["python"]), *PYTHON_FLAGS, "-c", start, "keeper", json.dumps(config)]
         if kind == "process":
             return keeper

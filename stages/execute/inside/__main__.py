@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import sys
 import warnings
@@ -14,15 +15,7 @@ def main() -> None:
     sys.argv[0] = "<string>"
     warnings.simplefilter("ignore")
     config = json.loads(text)
-    if role == "keeper":
-        from inside import keeper
-
-        keeper.main(config)
-    elif role == "zygote":
-        from inside import zygote
-
-        zygote.main(config)
-    else:
-        from inside import referee
-
-        referee.main(config)
+    # Only what a role needs: each module more makes every fork dearer.
+    run = importlib.import_module(f"stages.execute.inside.{role}").main
+    sys.path.remove(config["home"])
+    run(config)

@@ -19,7 +19,7 @@ from collections.abc import Callable
 from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
-from inside import codec, report, wire
+from stages.execute.inside import codec, report, wire
 
 RECURSION = 1000
 """CPython's default limit, which a program that never meets our own frames would have."""

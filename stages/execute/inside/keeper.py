@@ -18,7 +18,7 @@ import sys
 import time
 from typing import Any
 
-from inside import wall, wire
+from stages.execute.inside import wall, wire
 
 CLOCK = struct.Struct("<dq")
 """Shared memory: monotonic deadline of the program that is judged (0: none) and its job number."""
@@ -71,7 +71,7 @@ def execute(role: str, config: dict[str, Any], keep: list[int]) -> None:
     """Replace this process by a fresh interpreter in `role`: isolated mode, no site, empty environment."""
     for descriptor in keep:
         os.set_inheritable(descriptor, True)
-    start = f"import sys; sys.path.append({config['home']!r}); from inside.__main__ import main; main()"
+    start = f"import sys; sys.path.append({config['home']!r}); from stages.execute.inside.__main__ import main; main()"
     command = [config["python"], *config["flags"], "-c", start, role, json.dumps(config)]
     os.execve(config["python"], command, {"PYTHONHASHSEED": "0"})
 

@@ -16,7 +16,7 @@ import marshal
 from types import CodeType
 from typing import Any
 
-from inside import certify, report, wire
+from stages.execute.inside import certify, report, wire
 
 FILE_NAME = "<string>"
 

@@ -22,9 +22,9 @@ from functools import lru_cache
 from types import FrameType
 from typing import Any
 
-from inside import remote, trace, wall, wire
-from inside.keeper import CLOCK, LOST_ZYGOTE
-from inside.suite import Scope, Suite
+from stages.execute.inside import remote, trace, wall, wire
+from stages.execute.inside.keeper import CLOCK, LOST_ZYGOTE
+from stages.execute.inside.suite import Scope, Suite
 
 FIXED = {
     "timed_out": ("TimeoutError", "The program did not end within {timeout_seconds:g} seconds.\n"),

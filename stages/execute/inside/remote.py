@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import Any
 
-from inside import codec, wire
+from stages.execute.inside import codec, wire
 
 MODULES = frozenset(
     """array bisect calendar cmath collections copy datetime decimal fractions functools heapq itertools json math numbers operator

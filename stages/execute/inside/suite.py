@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from types import CodeType
 from typing import Any
 
-from inside import certify, codec, remote, report
+from stages.execute.inside import certify, codec, remote, report
 
 FILE_NAME = "<string>"
 UNSPLITTABLE_NAMES = frozenset(

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from types import CodeType, TracebackType
 from typing import Any
 
-from inside import report
+from stages.execute.inside import report
 
 HEADER = "Traceback (most recent call last):\n"
 BETWEEN = {

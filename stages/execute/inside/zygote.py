@@ -19,7 +19,7 @@ import sys
 from types import ModuleType
 from typing import Any
 
-from inside import wall, wire
+from stages.execute.inside import candidate, parser, wall, wire
 
 PRELOADED = ("math", "re", "collections", "itertools", "functools", "heapq", "bisect", "string", "operator", "copy", "random")
 """Imported once before any fork: what most solutions import. Each further module makes every fork dearer under gVisor."""
@@ -29,8 +29,6 @@ SCRATCH = "/tmp"
 
 def main(config: dict[str, Any]) -> None:
     """Serve until the referee's end of the socket closes."""
-    from inside import candidate, parser
-
     for name in PRELOADED:
         __import__(name)
     sock = socket.socket(fileno=config["sockets"]["control"])
