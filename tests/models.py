@@ -18,7 +18,7 @@ TEXT = (
 Architecture = Callable[..., Any]
 
 
-def make_tokenizer(folder: Path, tokens: Tokens = Tokens()) -> int:
+def make_tokenizer(folder: Path, tokens: Tokens | None = None) -> int:
     """Write a byte-level BPE tokenizer of about 400 entries with the four special tokens last; return its size."""
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 
@@ -26,11 +26,11 @@ def make_tokenizer(folder: Path, tokens: Tokens = Tokens()) -> int:
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(
-        vocab_size=400, special_tokens=[END], initial_alphabet=alphabet, show_progress=False
-    )
+    trainer = trainers.BpeTrainer(vocab_size=400, special_tokens=[END], initial_alphabet=alphabet, show_progress=False)
     tokenizer.train_from_iterator(TEXT * 8, trainer)
-    tokenizer.add_special_tokens([AddedToken(name, special=True, normalized=False) for name in tokens.as_tuple()])
+    tokenizer.add_special_tokens(
+        [AddedToken(name, special=True, normalized=False) for name in (tokens or Tokens()).as_tuple()]
+    )
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer.save(str(folder / "tokenizer.json"))
     settings = {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": END, "bos_token": END, "pad_token": END}

@@ -63,7 +63,7 @@ class Encoder:
         tokens = spec.model.tokens
         self.good, self.bad = self._id(tokens.good), self._id(tokens.bad)
         self.open, self.close = self._id(tokens.feedback_open), self._id(tokens.feedback_close)
-        self.eos = _eos_id(folder, self.tokenizer) if spec.build.append_eos else None
+        self.eos = _eos_id(folder, self.tokenizer) if spec.build.append_eos != "never" else None
         added = self.tokenizer.get_added_tokens_decoder()
         self.special = frozenset(number for number, token in added.items() if token.special)
         self.dropped_special_ids = 0
@@ -116,9 +116,10 @@ class Encoder:
         return solution if how == "none" else first_block(solution, legacy=how == "first_block_legacy")
 
     def _end(self, sample: Sample, solution: str) -> list[int]:
-        """The end-of-sequence id where the model itself ended what is trained on."""
-        whole = solution.rstrip() == sample.solution.rstrip()
-        return [self.eos] if self.eos is not None and sample.finish_reason == "eos" and whole else []
+        """The end-of-sequence id where the model itself ended what is trained on, or where the spec says the cut is one."""
+        cut = solution.rstrip() != sample.solution.rstrip()
+        ended = self.build.append_eos == "ended_or_cut" if cut else sample.finish_reason == "eos"
+        return [self.eos] if self.eos is not None and ended else []
 
     def _example(self, sample: Sample, passed: bool, segments: Segments) -> Example:
         kept = shorten(segments, self.build.max_length, self.build.truncate)
@@ -137,8 +138,7 @@ class Encoder:
         encodings = self.tokenizer.encode_batch(list(texts), add_special_tokens=False)
         for text, encoding in zip(texts, encodings, strict=True):
             if not self.special.isdisjoint(encoding.ids):
-                found = next(token for token, number in zip(encoding.tokens, encoding.ids) if number in self.special)
-                raise ArtifactError(f"free text became the special token {found!r}: {text[:60]!r}; mend the tokenizer")
+                raise ArtifactError(f"a special token came out of the text {text[:60]!r}; mend the model's tokenizer")
         return encodings
 
     def _id(self, name: str) -> int:
@@ -174,15 +174,12 @@ def _chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:
 def _load_tokenizer(folder: Path) -> Tokenizer:
     path = folder / "tokenizer.json"
     if not path.is_file():
-        raise ModelError(f"the checkpoint has no tokenizer.json, only {_names(folder)}; use a model with a fast tokenizer")
+        found = ", ".join(sorted(path.name for path in folder.iterdir())) or "nothing"
+        raise ModelError(f"the checkpoint has no tokenizer.json, only {found}; use a model with a fast tokenizer")
     tokenizer = Tokenizer.from_file(str(path))
     tokenizer.no_padding()
     tokenizer.no_truncation()
     return tokenizer
-
-
-def _names(folder: Path) -> str:
-    return ", ".join(sorted(path.name for path in folder.iterdir())) or "nothing"
 
 
 def _eos_id(folder: Path, tokenizer: Tokenizer) -> int:
@@ -191,5 +188,5 @@ def _eos_id(folder: Path, tokenizer: Tokenizer) -> int:
     name = declared["content"] if isinstance(declared, dict) else declared
     number = tokenizer.token_to_id(name) if name else None
     if number is None:
-        raise ModelError(f"build.append_eos: the tokenizer's eos_token is {name!r}, which has no id; set it to false")
+        raise ModelError(f"build.append_eos: the tokenizer's eos_token is {name!r}, which has no id; set it to never")
     return int(number)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -46,9 +46,12 @@ def build(job: Job) -> None:
     tallied: Counter[str] = Counter()
     encoder = Encoder(job.run.fetch(checkpoint, job.scratch), job.spec)
     prompts = {problem.problem_id: problem.prompt for problem in job.run.read(PROBLEMS, Problem)}
-    examples = list(encoder.encode(judged(job, tallied), prompts))
+    examples = list(encoder.encode(judged(job, prompts, tallied), prompts))
     if not examples:
-        raise ArtifactError(f"iteration {job.iteration}: none of {tallied['excluded']} samples has a verdict; nothing to train on")
+        raise ArtifactError(
+            f"iteration {job.iteration}: none of {tallied['excluded']} samples has a verdict, so there is nothing to "
+            "train on; execute them again where the sandbox works"
+        )
     tallied["dropped_special_ids"] = encoder.dropped_special_ids
     job.counters["encode_seconds"] = time.time() - job.started
 
@@ -64,11 +67,13 @@ def build(job: Job) -> None:
     job.commit(job.outputs[0], {path: count}, inputs=lineage, facts=facts)
 
 
-def judged(job: Job, tallied: Counter[str]) -> Iterator[tuple[Sample, Execution]]:
+def judged(job: Job, known: Container[str], tallied: Counter[str]) -> Iterator[tuple[Sample, Execution]]:
     """Yield every training sample with its verdict; those without one (`infra_error`) are counted and left out."""
     samples = job.run.read(Ref("samples", job.iteration, "train"), Sample)
     executions = job.run.read(Ref("executions", job.iteration, "train"), Execution)
     for sample, execution in _pairs(samples, executions):
+        if sample.problem_id not in known:
+            raise ArtifactError(f"there is a sample of {sample.problem_id!r}, which {PROBLEMS} does not hold")
         excluded = execution.outcome == "infra_error"
         tallied["excluded"] += excluded
         if not excluded:

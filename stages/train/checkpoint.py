@@ -100,9 +100,10 @@ class Checkpoints:
                     digest.update(chunk)
                     file.write(chunk)
         except KeyError:
-            raise ArtifactError(f"{key} is named in a checkpoint but not in the store; delete its folder and resume") from None
+            raise ArtifactError(f"{key} is missing from its checkpoint; delete that folder and resume") from None
         if digest.hexdigest() != item.sha256:
-            raise ArtifactError(f"{key}: SHA-256 is {digest.hexdigest()[:12]}, not {item.sha256[:12]}; delete its folder and resume")
+            found, wanted = digest.hexdigest()[:12], item.sha256[:12]
+            raise ArtifactError(f"{key}: SHA-256 is {found}, not {wanted}; delete that folder and resume")
 
 
 def _steps(key: str) -> int:

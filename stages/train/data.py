@@ -7,11 +7,12 @@ from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from itertools import accumulate, groupby
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from stages.contract.errors import ArtifactError
 from stages.train.engine import Batch, Row
@@ -51,8 +52,8 @@ def _numbered_rows(paths: Sequence[Path]) -> Iterator[tuple[int, int, Row]]:
 
 
 def _row(batch: pa.RecordBatch, number: int, path: Path) -> Row:
-    def column(name: str, kind: type[np.generic]) -> np.ndarray:  # type: ignore[type-arg]
-        return batch[name][number].values.to_numpy(zero_copy_only=False).astype(kind, copy=False)
+    def column(name: str, kind: type[Any]) -> NDArray[Any]:
+        return np.asarray(batch[name][number].values, dtype=kind)
 
     row = Row(column("input_ids", np.int32), column("lengths", np.int32), column("loss_mask", np.int8))
     starts = np.cumsum(row.lengths) - row.lengths
@@ -86,7 +87,7 @@ class Blocks:
         mask[0] = 0
         return Row(ids, np.array([len(ids)], dtype=np.int32), mask)
 
-    def _read_group_from_disk(self, group: int) -> list[np.ndarray]:  # type: ignore[type-arg]
+    def _read_group_from_disk(self, group: int) -> list[NDArray[np.int32]]:
         file, number = self.groups[group]
         column = file.read_row_group(number, columns=["input_ids"])["input_ids"]
-        return [ids.values.to_numpy(zero_copy_only=False).astype(np.int32, copy=False) for ids in column]
+        return [np.asarray(ids.values, dtype=np.int32) for ids in column]

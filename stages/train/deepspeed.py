@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import math
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,7 +24,7 @@ from stages.contract.errors import ModelError, ResourceError
 from stages.contract.spec import TrainSpec
 from stages.train import state
 from stages.train.engine import Batch, Row, Step
-from stages.train.packed import HEAD_CHUNK, PackedLoss
+from stages.train.packed import HEAD_CHUNK, PackedLoss, recompute_activations
 from stages.train.plan import divide
 
 log = logging.getLogger("leti.train")
@@ -52,10 +51,11 @@ class DeepSpeedTrainer:
         self.device = _join(scratch)
         self.rank, self.world = dist.get_rank(), dist.get_world_size()
         self.model = _load_model(model)
-        self.names = {name: parameter for name, parameter in self.model.named_parameters()}
-        self.shapes = {name: torch.empty(parameter.shape, device="meta") for name, parameter in self.names.items()}
+        self.parameters = dict(self.model.named_parameters())
+        # ZeRO 3 empties the parameters; the shapes are still needed to check a state against.
+        self.shapes = {name: torch.empty_like(value, device="meta") for name, value in self.parameters.items()}
         if train.activation_checkpointing:
-            self.model.gradient_checkpointing_enable({"use_reentrant": False})
+            recompute_activations(self.model)
         self.engine = self._initialize()
         self._start_optimizer(model.state)
 
@@ -92,8 +92,9 @@ class DeepSpeedTrainer:
         tensors = self._gather(None)
         if self.rank == 0:
             dtype = getattr(torch, self.dtype)
-            buffers = {key: value for key, value in self.model.state_dict().items() if key in dict(self.model.named_buffers())}
-            stored = {name: tensor.to(dtype) for name, tensor in tensors.items()} | buffers
+            buffers = dict(self.model.named_buffers())
+            kept = {name: value for name, value in self.model.state_dict().items() if name in buffers}
+            stored = kept | {name: tensor.to(dtype) for name, tensor in tensors.items()}
             save_file(stored, folder / "model.safetensors", metadata={"format": "pt"})
 
     def close(self) -> None:
@@ -111,7 +112,7 @@ class DeepSpeedTrainer:
             total += loss.detach()
         if self.world > 1:
             dist.all_reduce(total)
-        return total.item() / targets
+        return float(total.item()) / targets
 
     def _tensors(self, rows: tuple[Row, ...]) -> tuple[Tensor, list[int], Tensor]:
         ids = np.concatenate([row.input_ids for row in rows]).astype(np.int64)
@@ -119,13 +120,12 @@ class DeepSpeedTrainer:
         lengths = np.concatenate([row.lengths for row in rows]).tolist()
         return torch.from_numpy(ids).to(self.device), lengths, torch.from_numpy(mask).to(self.device)
 
-    @torch.no_grad()
     def _update(self) -> None:
         self.engine.step()
         self.optimizer_steps += 1
         if self.train.parameters == "bfloat16":
-            for parameter in self.names.values():
-                parameter.copy_(parameter.bfloat16())
+            for parameter in self.parameters.values():
+                parameter.data.copy_(parameter.data.bfloat16())
 
     def _initialize(self) -> Any:
         deepspeed = _import_deepspeed()
@@ -165,35 +165,36 @@ class DeepSpeedTrainer:
     def _flat(self) -> list[Tensor]:
         """The tensors the basic optimizer steps: the parameters, or this process's flat partitions of them."""
         if self.train.zero_stage == 0:
-            return list(self.names.values())
-        zero = self.engine.optimizer
-        return list(zero.fp32_partitioned_groups_flat if self.train.zero_stage == 3 else zero.single_partition_of_fp32_groups)
+            return list(self.parameters.values())
+        where = "fp32_partitioned_groups_flat" if self.train.zero_stage == 3 else "single_partition_of_fp32_groups"
+        return list(getattr(self.engine.optimizer, where))
 
-    @torch.no_grad()
     def _gather(self, group: str | None) -> state.Tensors:
         """Return whole tensors by parameter name: a moment, or for None the weights. Empty except on rank 0."""
-        gathered = ((name, self._whole(parameter, group)) for name, parameter in self.names.items())
-        return {name: tensor.to("cpu", copy=True) for name, tensor in gathered if self.rank == 0}
+        gathered = ((name, self._whole(parameter, group)) for name, parameter in self.parameters.items())
+        return {name: tensor.detach().to("cpu", copy=True) for name, tensor in gathered if self.rank == 0}
 
     def _whole(self, parameter: nn.Parameter, group: str | None) -> Tensor:
         if self.train.zero_stage == 0:
             return parameter.detach() if group is None else self._moment(parameter, group)
-        from deepspeed.utils import safe_get_full_fp32_param, safe_get_full_optimizer_state
+        from deepspeed import utils
 
-        whole = safe_get_full_fp32_param(parameter) if group is None else safe_get_full_optimizer_state(parameter, group)
-        return whole.view(self._shape(parameter))
+        if group is None:
+            whole = utils.safe_get_full_fp32_param(parameter)
+        else:
+            whole = utils.safe_get_full_optimizer_state(parameter, group)
+        return whole.view(getattr(parameter, "ds_shape", parameter.shape))
 
     def _moment(self, parameter: nn.Parameter, group: str) -> Tensor:
         """Return a moment; before the first step, and for a parameter without gradients, there is none yet."""
         moments = self._basic.state.get(parameter, {})
         return moments[group] if group in moments else torch.zeros_like(parameter)
 
-    @torch.no_grad()
     def _scatter(self, group: str, tensors: state.Tensors) -> None:
         """Fill a moment from whole tensors."""
         from deepspeed.utils import safe_set_full_optimizer_state, safe_set_local_optimizer_state
 
-        for name, parameter in self.names.items():
+        for name, parameter in self.parameters.items():
             value = tensors[name].to(self.device)
             if self.train.zero_stage == 0:
                 self._basic.state[parameter][group].copy_(value)
@@ -203,10 +204,6 @@ class DeepSpeedTrainer:
                 safe_set_local_optimizer_state(parameter, padded[share * self.rank :][:share], group)
             else:
                 safe_set_full_optimizer_state(parameter, value, group)
-
-    @staticmethod
-    def _shape(parameter: nn.Parameter) -> torch.Size:
-        return torch.Size(getattr(parameter, "ds_shape", parameter.shape))
 
 
 def _join(scratch: Path) -> torch.device:
@@ -261,11 +258,9 @@ def _load_model(model: Model) -> PreTrainedModel:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ModelError(f"the checkpoint cannot be loaded: {first}; prepare the run again") from error
     if model.state and (model.state / f"{state.WEIGHTS}.safetensors").is_file():
-        names = dict(loaded.named_parameters())
-        weights = state.read_tensors(model.state, state.WEIGHTS, {name: value.detach() for name, value in names.items()})
-        with torch.no_grad():
-            for name, parameter in names.items():
-                parameter.copy_(weights[name])
+        parameters = {name: parameter.data for name, parameter in loaded.named_parameters()}
+        for name, value in state.read_tensors(model.state, state.WEIGHTS, parameters).items():
+            parameters[name].copy_(value)
     loaded.train()
     return loaded
 
@@ -288,9 +283,3 @@ def _explain(error: BaseException, step: Step, train: TrainSpec) -> BaseExceptio
             "with fewer, or with train.activation_checkpointing, a higher train.zero_stage or a smaller model"
         )
     return error
-
-
-def parameters_of(trainer: DeepSpeedTrainer) -> Iterator[tuple[str, Tensor]]:
-    """Yield the whole weights by name, on every process; for tests and tools."""
-    for name, parameter in trainer.names.items():
-        yield name, trainer._whole(parameter, None)

@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from stages.contract import errors
-from stages.contract.errors import LetiError, RetryableError, Stopped
+from stages.contract.errors import LetiError, RetryableError
 from stages.entrypoint import Job
 
 log = logging.getLogger("leti.train")
@@ -40,14 +40,14 @@ def needs_launch(job: Job) -> bool:
 
 
 def launch(job: Job) -> None:
-    """Run the stage in `train.processes` processes and return when all are done; raises the error of the first to fail."""
+    """Run the stage in `train.processes` processes until all are done; raises what the first to fail ended with."""
     failures = job.scratch / "failures"
     failures.mkdir()
     environment = {**os.environ, FAILURES: str(failures), "OMP_NUM_THREADS": str(threads(job.spec.train.processes))}
     process = subprocess.Popen(_line(job), env=environment, preexec_fn=_die_with_parent)
     try:
         code = process.wait()
-    except Stopped:
+    except KeyboardInterrupt:  # also what SIGTERM raises, see stages.entrypoint
         _stop(process)
         raise
     if code:
@@ -85,8 +85,9 @@ def _line(job: Job) -> list[str]:
         host, _, port = os.environ["LETI_RENDEZVOUS"].partition(":")
         rank = os.environ["LETI_NODE_RANK"]
         where = ["--nnodes", nodes, "--node-rank", rank, "--master-addr", host, "--master-port", port]
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(job.spec.train.processes), *where]
-    return [*torchrun, "-m", "stages.train", "--run", job.run.uri, "--iteration", str(job.iteration)]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(job.spec.train.processes)]
+    # Without the dashes torchrun takes `--run` for an abbreviation of its own `--run-path`.
+    return [*torchrun, *where, "-m", "--", "stages.train", "--run", job.run.uri, "--iteration", str(job.iteration)]
 
 
 def _first_failure(folder: Path) -> LetiError | None:

@@ -47,7 +47,7 @@ def _interface(
     """Attention as transformers' interface calls it; returns [1, tokens, heads, head_dim]."""
     for name in ("softcap", "s_aux"):
         if options.get(name) is not None:
-            raise ModelError(f"{type(module).__name__} uses {name}, which packed attention does not know; use another model")
+            raise ModelError(f"{type(module).__name__} uses {name}, which packed attention has not; use another model")
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     return attend(query, key, value, lengths, scale).transpose(1, 2), None
 
@@ -55,7 +55,7 @@ def _interface(
 AttentionInterface.register(INTERFACE, _interface)
 
 
-class PackedLoss(nn.Module):
+class PackedLoss(nn.Module):  # type: ignore[misc]  # torch is untyped here
     """A causal language model whose forward pass is the summed cross-entropy of packed examples."""
 
     def __init__(self, model: PreTrainedModel, head_chunk: int = HEAD_CHUNK) -> None:
@@ -96,9 +96,16 @@ class _CodeGenAttend:
     def __init__(self, module: nn.Module, lengths: list[int]) -> None:
         self.scale, self.lengths = 1 / float(module.scale_attn), lengths
 
-    def __call__(self, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None = None) -> tuple[Any, None]:
+    def __call__(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None) -> tuple[Tensor, None]:
         query, key = query.to(value.dtype), key.to(value.dtype)
         return attend(query, key, value, self.lengths, self.scale), None
+
+
+def recompute_activations(model: PreTrainedModel) -> None:
+    """Keep only each layer's input and compute the rest again in the backward pass."""
+    # Renamed within transformers 5; the old name warns where the new one exists.
+    enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+    enable({"use_reentrant": False})
 
 
 def _use_interface(model: PreTrainedModel) -> None:

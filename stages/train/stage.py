@@ -13,7 +13,7 @@ from pathlib import Path
 from types import FrameType
 from typing import NamedTuple
 
-from stages.contract.artifacts import Ref
+from stages.contract.artifacts import Input, Ref
 from stages.contract.errors import SpecError, Stopped
 from stages.contract.records import StepLog
 from stages.entrypoint import Job
@@ -165,7 +165,7 @@ def _resume(job: Job, checkpoints: Checkpoints) -> tuple[list[StepLog], Path | N
 
 
 def _make_trainer(job: Job, state: Path | None) -> Trainer:
-    """Start the engine that the spec names; imported here, because this takes seconds and launching needs none of it."""
+    """Start the engine that the spec names; imported here because that takes seconds and launching needs none of it."""
     import torch
 
     from stages.train.deepspeed import DeepSpeedTrainer, Model
@@ -200,7 +200,7 @@ def _commit(job: Job, trainer: Trainer, logged: list[StepLog]) -> None:
             job.commit_folder(ref, folder, inputs=lineage, steps=len(logged))
 
 
-def _lineage(job: Job):  # type: ignore[no-untyped-def]
+def _lineage(job: Job) -> tuple[Input, ...]:
     refs = [Ref("checkpoint", job.iteration)]
     refs += [Ref("examples", job.iteration)] if job.spec.uses_samples() else []
     refs += [PRETRAINING] if job.spec.uses_pretraining() else []

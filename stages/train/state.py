@@ -1,9 +1,9 @@
 """Trainer state on disk, the same for every trainer, ZeRO stage and number of processes.
 
-    exp_avg.safetensors       AdamW's first moments, fp32, keyed by parameter name
-    exp_avg_sq.safetensors    its second moments
-    weights.safetensors       fp32 masters; absent where the checkpoint beside it holds them exactly
-    state.json                {"optimizer_steps": 2244}
+- `exp_avg.safetensors`: AdamW's first moments, fp32, keyed by parameter name
+- `exp_avg_sq.safetensors`: its second moments
+- `weights.safetensors`: fp32 masters; absent where the checkpoint beside it holds them exactly
+- `state.json`: `{"optimizer_steps": 2244}`
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def read_tensors(folder: Path, name: str, like: Tensors) -> Tensors:
     path = folder / f"{name}.safetensors"
     if not path.is_file():
         raise ArtifactError(f"{path} is missing; the optimizer state is incomplete, run the iteration before it again")
-    found = load_file(path)
+    found: Tensors = load_file(path)
     for key in sorted(found.keys() | like.keys()):
         here, wanted = (tuple(group[key].shape) if key in group else None for group in (found, like))
         if here != wanted:

@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from stages.contract.errors import ArtifactError
+from stages.contract.records import StepLog
+from stages.contract.run import Run
+from stages.contract.spec import RunSpec
+from stages.contract.store import open_store
+from stages.train.checkpoint import RECORD, Checkpoints
+
+
+def log_of(steps: int) -> list[StepLog]:
+    return [
+        StepLog(step=step, stream="fcft", loss=1 / (step + 3), num_targets=9, learning_rate=1e-5)
+        for step in range(steps)
+    ]
+
+
+def state(folder: Path, text: str) -> Path:
+    folder.mkdir(exist_ok=True)
+    (folder / "weights.safetensors").write_text(text)
+    (folder / "state.json").write_text("{}")
+    return folder
+
+
+def keys(run: Run) -> list[str]:
+    return list(run.store.list(run.key("iterations/0000/train/")))
+
+
+@pytest.fixture(params=["folder", "s3"])
+def any_run(request: pytest.FixtureRequest, tmp_path: Path) -> Run:
+    """A run in a folder, and one in S3 over HTTP."""
+    uri = str(tmp_path / "store") if request.param == "folder" else request.getfixturevalue("s3_uri")
+    made = Run(open_store(uri), "r1")
+    made.create(RunSpec())
+    return made
+
+
+def test_what_is_saved_comes_back(any_run: Run, tmp_path: Path) -> None:
+    checkpoints = Checkpoints(any_run, 0)
+    assert checkpoints.newest() is None
+    checkpoints.save(state(tmp_path / "a", "three"), log_of(3))
+    found = checkpoints.newest()
+    assert found is not None and found.steps == 3
+    assert checkpoints.fetch(found, tmp_path / "back") == log_of(3)
+    assert (tmp_path / "back" / "weights.safetensors").read_text() == "three"
+
+
+def test_older_checkpoints_go_when_a_newer_one_is_complete(run: Run, tmp_path: Path) -> None:
+    checkpoints = Checkpoints(run, 0)
+    for steps in (3, 6):
+        checkpoints.save(state(tmp_path / "a", str(steps)), log_of(steps))
+    assert {key.split("/")[-2] for key in keys(run)} == {"step-000006"}
+    checkpoints.remove()
+    assert keys(run) == []
+
+
+def test_half_a_checkpoint_is_not_there(run: Run, tmp_path: Path) -> None:
+    checkpoints = Checkpoints(run, 0)
+    checkpoints.save(state(tmp_path / "a", "3"), log_of(3))
+    run.store.upload(run.key("iterations/0000/train/step-000006/0-weights.safetensors"), tmp_path / "a" / "state.json")
+    found = checkpoints.newest()
+    assert found is not None and found.steps == 3
+
+
+def test_checkpoints_of_another_iteration_are_its_own(run: Run, tmp_path: Path) -> None:
+    Checkpoints(run, 1).save(state(tmp_path / "a", "3"), log_of(3))
+    assert Checkpoints(run, 0).newest() is None
+    Checkpoints(run, 0).remove()
+    assert Checkpoints(run, 1).newest() is not None
+
+
+def test_damaged_data_is_noticed(run: Run, tmp_path: Path) -> None:
+    checkpoints = Checkpoints(run, 0)
+    checkpoints.save(state(tmp_path / "a", "three"), log_of(3))
+    (weights,) = [key for key in keys(run) if "weights" in key]
+    path = run.store.local_path(weights)
+    assert path is not None
+    path.write_text("threx")
+    found = checkpoints.newest()
+    assert found is not None
+    with pytest.raises(ArtifactError, match=r"weights\.safetensors: SHA-256 is"):
+        checkpoints.fetch(found, tmp_path / "back")
+
+
+def test_a_damaged_record_is_noticed(run: Run) -> None:
+    run.store.put_if_absent(run.key(f"iterations/0000/train/step-000003/{RECORD}"), b"{")
+    with pytest.raises(ArtifactError, match="delete it and resume"):
+        Checkpoints(run, 0).newest()
