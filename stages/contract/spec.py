@@ -157,8 +157,9 @@ class BuildSpec(Section):
 
     textual_feedback: bool = True
     """False keeps the reward tokens and drops the text ("w/o textual feedback")."""
-    append_eos: bool = False
-    """End sequences that the model itself ended with the end-of-sequence token. The official code never does."""
+    append_eos: Literal["never", "ended", "ended_or_cut"] = "never"
+    """End sequences with the end-of-sequence token: none (official code), those the model itself ended, or also those
+    that `task.postprocess` cut, which teaches the model to stop where the cut was."""
     loss_on: Literal["all", "without_feedback", "solution"] = "all"
     """Training targets; `all` is the paper's: reward token, feedback, prompt and solution."""
     solution_ids: Literal["generated", "retokenized"] = "generated"

@@ -161,7 +161,7 @@ def test_the_compatible_fields_are_those_that_change_no_row() -> None:
 
 
 def test_the_digest_of_the_defaults_stays_what_it_was() -> None:
-    assert RunSpec().digest() == "8b2ba5b7da988630d11fbfebe475f8365c9a4dffba77ff5862666caf4f9ff5a6"
+    assert RunSpec().digest() == "0a280427cf2c2398e07c5ba33948ac426b3c54ff16027d0b68f27c5b109cbe9f"
 
 
 def test_a_whole_number_is_the_same_number_as_its_float() -> None:
