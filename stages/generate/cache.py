@@ -25,7 +25,7 @@ class Columns:
         self.rows = self.start = self.stop = 0
 
 
-class ColumnLayer(DynamicLayer):
+class ColumnLayer(DynamicLayer):  # type: ignore[misc]
     """One layer's buffers, [rows, heads, columns, head size]."""
 
     def __init__(self, rows: int, columns: int, like: DynamicLayer, live: Columns) -> None:

@@ -88,7 +88,6 @@ class Decoder:
         self._cache: ColumnCache | None = None
         self._prefills: list[Prefill] = []
 
-    @torch.inference_mode()
     def run(self, prompts: Sequence[Prompt]) -> Iterator[Written]:
         """Yield every sample as it ends; samples of a prompt with a limit of 0 are empty."""
         for number, prompt in enumerate(prompts):
@@ -98,21 +97,21 @@ class Decoder:
         size = min(self.batch_size, len(waiting))
         columns = max((row.prompt_length + row.limit for row in waiting), default=0) + SLACK_COLUMNS
         while waiting or self._rows:
-            free = size - len(self._rows)
-            started = perf_counter()
-            if waiting and free >= max(1, size // 4):
-                joining = [waiting.popleft() for _ in range(min(free, len(waiting)))]
-                self._join(joining, prompts, (size, columns))
-                self._forget(waiting)
-                self.tally.prefill_seconds += perf_counter() - started
-            else:
-                self._step()
-                self.tally.decode_seconds += perf_counter() - started
-            yield from self._finished()
+            # Not around the loop: whoever takes the samples in between does not run in inference mode.
+            with torch.inference_mode():
+                free = size - len(self._rows)
+                if waiting and free >= max(1, size // 4):
+                    self._join([waiting.popleft() for _ in range(min(free, len(waiting)))], prompts, (size, columns))
+                    self._forget(waiting)
+                else:
+                    self._step()
+                ended = list(self._finished())
+            yield from ended
         self._cache = None
 
     def _join(self, joining: list[Row], prompts: Sequence[Prompt], room: tuple[int, int]) -> None:
         """Append rows to the batch, each with the first token after its prompt."""
+        started = perf_counter()
         known = {number for prefill in self._prefills for number in prefill.rows}
         unread = [number for number in dict.fromkeys(row.prompt for row in joining) if number not in known]
         for numbers in _chunks(unread, prompts):
@@ -125,6 +124,7 @@ class Decoder:
                 self._cache.join(prefill.cache, sources, [row.prompt_length for row in rows])
                 self._draw(rows, prefill.logits[sources])
                 self._rows += rows
+        self.tally.prefill_seconds += perf_counter() - started
 
     def _prefill(self, numbers: list[int], prompts: list[list[int]]) -> Prefill:
         """Read prompts, padded on the left so that all end at the last column."""
@@ -139,12 +139,14 @@ class Decoder:
 
     def _step(self) -> None:
         """Add one token to every row."""
+        started = perf_counter()
         assert self._cache is not None, "rows are joined before they are stepped"
         newest = torch.tensor([[row.ids[-1]] for row in self._rows])
         positions = torch.tensor([[row.prompt_length + len(row.ids) - 1] for row in self._rows])
         mask = self._cache.advance()
         self._draw(self._rows, self._forward(newest, mask, positions, self._cache.as_cache))
         self.tally.steps += 1
+        self.tally.decode_seconds += perf_counter() - started
 
     def _forward(self, ids: Tensor, mask: Tensor, positions: Tensor, cache: Cache) -> Tensor:
         """Return the logits after the last column, [rows, vocabulary]."""

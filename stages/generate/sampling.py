@@ -29,7 +29,8 @@ def uniforms(seeds: NDArray[np.uint64], positions: NDArray[np.uint64]) -> NDArra
     mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     mixed ^= mixed >> np.uint64(31)
-    return (mixed >> np.uint64(16)).astype(np.float64) * 2.0**-48
+    kept: NDArray[np.float64] = (mixed >> np.uint64(16)).astype(np.float64)
+    return np.ldexp(kept, -48)
 
 
 class Sampler:

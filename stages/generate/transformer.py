@@ -10,6 +10,7 @@ from time import perf_counter
 from typing import Literal
 
 import torch
+from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
@@ -44,10 +45,8 @@ class TransformersEngine:
             self.model, Sampler(sampling, self._banned(), self.model.device), self.codec.ends, self.batch_size
         )
         written: list[list[Written | None]] = [[None] * len(prompt.seeds) for prompt in prompts]
-        done = 0
-        for one in decoder.run(prompts):
+        for done, one in enumerate(decoder.run(prompts), 1):
             written[one.prompt][one.sample] = one
-            done += 1
             progress(done, decoder.tally.tokens)
         self.counters |= {name: float(value) for name, value in vars(decoder.tally).items()}
         for prompt, samples in zip(prompts, written, strict=True):
@@ -96,7 +95,7 @@ def load_model(folder: Path, dtype: torch.dtype) -> PreTrainedModel:
     transformers_logging.disable_progress_bar()
     try:
         model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype)
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         reason = str(error).strip().partition("\n")[0]
         raise ModelError(f"checkpoint {folder} cannot be loaded: {reason}") from error
     return model.eval().to("cuda" if torch.cuda.is_available() else "cpu")
