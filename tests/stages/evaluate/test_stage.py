@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stages.contract.artifacts import Part, Ref
@@ -16,7 +16,7 @@ from stages.contract.errors import ArtifactError
 from stages.contract.records import Execution, Metrics, Record, Sample
 from stages.contract.run import Run
 from stages.contract.spec import RunSpec
-from stages.contract.store import LocalStore
+from stages.contract.store import open_store
 from stages.entrypoint import Job
 from stages.evaluate.stage import evaluate
 from tests.conftest import StartStage
@@ -57,8 +57,8 @@ def commit(run: Run, scratch: Path, name: str, rows: Iterable[Record], split: st
     Job(run, stage, iteration, split, scratch=scratch).commit_rows(Ref(name, iteration, split), rows, inputs=())
 
 
-def fresh(folder: Path) -> Run:
-    run = Run(LocalStore(folder), "r1")
+def fresh(uri: str) -> Run:
+    run = Run(open_store(uri), "r1")
     run.create(RunSpec())
     return run
 
@@ -119,7 +119,7 @@ def test_the_order_of_rows_changes_no_byte(tmp_path: Path) -> None:
     pairs = [one for name in "abcde" for one in sixteen(name, ord(name) % 7)]
     written = set()
     for shuffle in range(3):
-        run = fresh(tmp_path / str(shuffle))
+        run = fresh(f"{tmp_path}/{shuffle}")
         random.Random(shuffle).shuffle(pairs)
         commit(run, tmp_path, "samples", [sample for sample, _ in pairs])
         random.Random(-shuffle).shuffle(pairs)
@@ -130,15 +130,16 @@ def test_the_order_of_rows_changes_no_byte(tmp_path: Path) -> None:
     assert len(written) == 1
 
 
+@settings(max_examples=40)
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from(OUTCOMES)), min_size=1, max_size=30))
 def test_counts_are_conserved(tmp_path_factory: pytest.TempPathFactory, drawn: list[tuple[str, str]]) -> None:
     scratch = tmp_path_factory.mktemp("counts")
     pairs = [pair(name, n, outcome, "E" if outcome == "failed" else None) for n, (name, outcome) in enumerate(drawn)]
     if all(outcome == "infra_error" for _, outcome in drawn):
         with pytest.raises(ArtifactError, match=f"none of {len(drawn)} samples has a verdict"):
-            score(fresh(scratch / "s"), scratch, pairs)
+            score(fresh(f"{scratch}/store"), scratch, pairs)
         return
-    found = score(fresh(scratch / "s"), scratch, pairs)
+    found = score(fresh(f"{scratch}/store"), scratch, pairs)
     assert sum(found.outcomes.values()) + found.num_infra_errors == found.num_samples == len(drawn)
     assert sum(found.error_types.values()) + found.outcomes.get("passed", 0) == sum(found.outcomes.values())
     assert found.num_problems + found.num_excluded_problems == len({name for name, _ in drawn})
@@ -179,7 +180,11 @@ def test_the_metrics_name_what_they_were_made_from(run: Run, tmp_path: Path) -> 
     assert record.inputs[0] == run.input(Ref("samples", 2, "test"))
 
 
-def test_the_stage_runs_as_a_container_runs_it(run: Run, tmp_path: Path, start_stage: StartStage) -> None:
+@pytest.mark.parametrize("kind", ["folder", "s3"])
+def test_the_stage_runs_as_a_container_runs_it(
+    kind: str, request: pytest.FixtureRequest, tmp_path: Path, start_stage: StartStage
+) -> None:
+    run = fresh(str(tmp_path / "store") if kind == "folder" else request.getfixturevalue("s3_uri"))
     commit(run, tmp_path, "samples", [sample for sample, _ in sixteen("a", 3)], "train", 0)
     commit(run, tmp_path, "executions", [execution for _, execution in sixteen("a", 3)], "train", 0)
     done = start_stage("evaluate", run, "--iteration", "0", "--split", "train")
