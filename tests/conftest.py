@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from stages.contract.run import Run
 from stages.contract.spec import RunSpec
@@ -17,6 +18,10 @@ from stages.contract.store import LocalStore
 
 if TYPE_CHECKING:
     from tests.s3 import S3Server
+
+# A busy machine makes no test fail.
+settings.register_profile("leti", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("leti")
 
 ROOT = Path(__file__).parent.parent
 ACCOUNT = {
