@@ -7,6 +7,7 @@ verdicts are known; the model that trains is a tiny one with random weights. One
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
 import random
@@ -120,7 +121,7 @@ def test_the_loop_ends_with_scores_that_the_script_implies(workplace: Path, fini
 
 def test_training_moves_the_weights_every_iteration(finished: Path) -> None:
     models = [weights(finished, iteration) for iteration in (0, 1, 2)]
-    for before, after in zip(models, models[1:], strict=False):
+    for before, after in itertools.pairwise(models):
         assert any(not np.array_equal(before[name], after[name]) for name in before)
 
 

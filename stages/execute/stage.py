@@ -11,11 +11,12 @@ import os
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from typing import cast
 
 from stages.contract.artifacts import Ref
 from stages.contract.errors import ArtifactError
 from stages.contract.prompts import first_block
-from stages.contract.records import Execution, Problem, Sample
+from stages.contract.records import Execution, Outcome, Problem, Sample
 from stages.contract.spec import RunSpec
 from stages.entrypoint import Job
 from stages.execute.judge import Judge, Limits, Program, Verdict
@@ -78,7 +79,7 @@ def _rows(samples: Sequence[Sample], programs: Sequence[Program], verdicts: Sequ
             problem_id=sample.problem_id,
             sample=sample.sample,
             program_sha256=hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest(),
-            outcome=verdict.outcome,
+            outcome=cast(Outcome, verdict.outcome),
             error_type=verdict.error_type,
             feedback=verdict.feedback,
             isolation=verdict.isolation,
