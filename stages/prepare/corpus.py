@@ -37,10 +37,15 @@ def read_texts(spec: PretrainingSpec) -> Iterator[str]:
 
 def _read_folder(root: Path) -> Iterator[str]:
     """Yield the .py files below `root` by relative path; bytes that are no UTF-8 become U+FFFD."""
-    found = (path.relative_to(root) for path in root.rglob("*.py"))
-    for path in sorted((path for path in found if SKIPPED_FOLDERS.isdisjoint(path.parts)), key=Path.as_posix):
-        if (root / path).is_file():
-            yield (root / path).read_text(encoding="utf-8", errors="replace")
+    for path in sorted(_find_sources(root), key=lambda path: path.relative_to(root).as_posix()):
+        yield path.read_text(encoding="utf-8", errors="replace")
+
+
+def _find_sources(root: Path) -> Iterator[Path]:
+    for folder, folders, names in os.walk(root):
+        # Pruned here, not filtered later: site-packages can hold a hundred times the standard library's files.
+        folders[:] = [name for name in folders if name not in SKIPPED_FOLDERS]
+        yield from (path for name in names if name.endswith(".py") and (path := Path(folder, name)).is_file())
 
 
 def _stream_dataset(spec: PretrainingSpec) -> Iterator[str]:

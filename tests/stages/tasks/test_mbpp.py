@@ -94,7 +94,7 @@ def test_a_broken_line_is_named_with_file_line_and_field(tmp_path: Path, line: s
 
 
 def test_a_missing_file_and_an_empty_split_say_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="cannot read .*none.jsonl"):
+    with pytest.raises(UsageError, match=r"cannot read .*none\.jsonl"):
         load_problems(TaskSpec(name="mbpp", source=str(tmp_path / "none.jsonl")), "train")
     with pytest.raises(UsageError, match="no test problem"):
         load_problems(write(tmp_path / "m.jsonl", row(601)), "test")
