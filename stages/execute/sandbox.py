@@ -48,16 +48,23 @@ class Sandbox:
         started = time.monotonic()
         self.folder = tempfile.TemporaryDirectory(prefix="leti-sandbox-", ignore_cleanup_errors=True)
         self.errors = open(Path(self.folder.name) / "stderr", "w+b")  # noqa: SIM115
-        command = self._command(kind, limits, slot, share, platform)
         try:
-            self.process = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors, env={}, cwd="/", start_new_session=True
-            )  # fmt: skip
-        except OSError as error:
-            raise SandboxUnavailable(f"cannot run {command[0]}: {error}; {_remedy(kind)}") from error
+            self.process = self._start(self._command(kind, limits, slot, share, platform), kind)
+        except BaseException:
+            self._discard()
+            raise
         self.kind = kind
         self.platform = platform if kind == "gvisor" else "host"
         self.started = started
+
+    def _start(self, command: list[str], kind: SandboxKind) -> subprocess.Popen[bytes]:
+        pipe = subprocess.PIPE
+        try:
+            return subprocess.Popen(
+                command, stdin=pipe, stdout=pipe, stderr=self.errors, env={}, cwd="/", start_new_session=True
+            )
+        except OSError as error:
+            raise SandboxUnavailable(f"cannot run {command[0]}: {error}; {_remedy(kind)}") from error
 
     def wait(self) -> Description:
         """Until the sandbox is ready. Raises SandboxUnavailable where it does not come up."""
@@ -133,6 +140,9 @@ class Sandbox:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()
+        self._discard()
+
+    def _discard(self) -> None:
         self.errors.close()
         self.folder.cleanup()
 

@@ -163,7 +163,7 @@ RESOURCES = [
 ESCAPES = [
     _body("F1 network", "import socket\nsocket.create_connection(('169.254.169.254', 80), timeout=1)\nreturn [x, x + 1]", error_type="OSError"),
     _body("F1 loopback", "import socket\nsocket.create_connection(('127.0.0.1', 22), timeout=1)\nreturn [x, x + 1]", outcomes=("failed",)),
-    _body("F2 credentials", f"import os\nassert {SECRET!r} in str(dict(os.environ)), sorted(os.environ)\nreturn [x, x + 1]", error_type="AssertionError"),
+    _body("F2 credentials", "import os\nassert os.environ['LETI_CANARY']\nreturn [x, x + 1]", error_type="KeyError"),
     _body("F3 kill the parent", "import os, time\nos.kill(os.getppid(), 9)\ntime.sleep(0.2)\nreturn 0"),
     _body("F3 kill everybody", "import os, time\nos.kill(-1, 9)\ntime.sleep(0.2)\nreturn 0"),
     _body("F4 write elsewhere", "open('/leti/stages/execute/inside/referee.py', 'w').write('')\nreturn [x, x + 1]"),

@@ -15,6 +15,7 @@ import io
 import marshal
 import operator
 import sys
+import traceback
 from collections.abc import Callable
 from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
@@ -23,6 +24,8 @@ from stages.execute.inside import codec, report, wire
 
 RECURSION = 1000
 """CPython's default limit, which a program that never meets our own frames would have."""
+LOAD_DEPTH = -1
+"""At load there are no frames of the tests, and `exec` itself counts as one."""
 MOST_GLOBALS = 1000
 
 
@@ -123,7 +126,7 @@ class Candidate:
     def answer(self, request: dict[str, Any], blob: bytes) -> dict[str, Any]:
         """The reply to one request. Whatever the program raises is part of the reply."""
         try:
-            self._allow_recursion(request.get("depth", 0))
+            self._allow_recursion(request.get("depth", LOAD_DEPTH))
             return ANSWERS[request["op"]](self, request, blob)
         except codec.CodecError as error:
             return {"untransportable": str(error)}
@@ -135,14 +138,18 @@ class Candidate:
     def _allow_recursion(self, depth: int) -> None:
         """As deep as the program could go if the tests' `depth` frames stood where ours stand."""
         if self.limit in (0, sys.getrecursionlimit()):
-            self.limit = RECURSION + _depth() + 1 - depth
+            self.limit = RECURSION + _depth() - depth
             sys.setrecursionlimit(self.limit)
 
     def _describe(self, error: BaseException) -> dict[str, Any]:
+        if isinstance(error, MemoryError):
+            # Its frames hold the memory, and what they would tell is not shown: the limit has a fixed sentence.
+            traceback.clear_frames(error.__traceback__)
+            return report.describe(MemoryError(), None, 0, None)
         try:
             return report.describe(error, self.code, self._handle(type(error)), self._arguments(error))
-        except MemoryError as another:
-            return report.describe(another, None, 0, None)
+        except MemoryError:
+            return report.describe(MemoryError(), None, 0, None)
 
     def _arguments(self, error: BaseException) -> Any:
         with contextlib.suppress(Exception):

@@ -21,7 +21,7 @@ from typing import Any
 Tree = Any
 """What `json.loads` gives: the only thing that crosses."""
 
-DEEPEST = 200
+DEEPEST = 100
 MOST_NODES = 2_000_000
 LONG_INT_BITS = 4096
 """Longer integers cross in hexadecimal: decimal conversion is quadratic, and CPython refuses it over 4,300 digits."""

@@ -11,6 +11,7 @@ import json
 import mmap
 import os
 import resource
+import select
 import signal
 import socket
 import struct
@@ -142,6 +143,9 @@ def _keep_referee(config: dict[str, Any]) -> bool:
             os._exit(1)
     with mmap.mmap(config["clock"], mmap.PAGESIZE) as page:
         CLOCK.pack_into(page, 0, 0.0, 0)
+        # Asked for no event, poll still reports that the judge's end is closed: also that of a judge that was killed.
+        judge = select.poll()
+        judge.register(0, 0)
         while True:
             finished, status = os.waitpid(pid, os.WNOHANG)
             if finished:
@@ -152,7 +156,10 @@ def _keep_referee(config: dict[str, Any]) -> bool:
                 os.waitpid(pid, 0)
                 wire.write_frame(1, {"job": job, "stuck": True})
                 return True
-            time.sleep(TICK_SECONDS)
+            if judge.poll(TICK_SECONDS * 1000):
+                os.kill(pid, signal.SIGKILL)
+                os.waitpid(pid, 0)
+                return False
 
 
 def _become_referee(config: dict[str, Any]) -> None:

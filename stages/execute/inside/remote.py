@@ -358,7 +358,7 @@ class Session:
 def _depth() -> int:
     """Frames of the tests below a call: in one process they would count against the recursion limit."""
     frame, depth = sys._getframe(2), 0
-    while frame is not None:
+    while frame is not None and frame.f_code.co_name != "evaluate":
         depth += frame.f_code.co_filename == FILE_NAME
         frame = frame.f_back  # type: ignore[assignment]
     return depth

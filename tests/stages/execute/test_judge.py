@@ -1,0 +1,181 @@
+"""Verdicts: their order, their sameness, and what tests may be made of."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from stages.contract.errors import SandboxUnavailable
+from stages.execute.judge import Judge, Limits, Program, Verdict
+from stages.execute.sandbox import SandboxKind
+from tests.stages.execute.programs import mutants, program
+
+STACK = "class Stack:\n    def __init__(self): self.items = []\n    def push(self, x): self.items.append(x)\n    def __len__(self): return len(self.items)"
+POINT = "class P:\n    def __init__(s, x): s.x = x\n    def __eq__(s, o): return s.x == o.x\n    def __add__(s, o): return P(s.x + o.x)"
+TEST_CLASS = "class T:\n    v = 3"
+
+# Name: solution, setup, tests.
+SPLIT = {
+    "in-place change": ("def f(a): a.append(1)", "", ("x = [0]", "f(x)", "assert x == [0, 1]")),
+    "nested change": ("def f(a):\n    a[0].append(a)\n    return a[0]", "", ("x = [[]]", "y = f(x)", "assert y is x[0] and x[0][0] is x")),
+    "identity": ("def f(a): return a", "", ("x = [1]", "assert f(x) is x")),
+    "class": (STACK, "", ("s = Stack()", "s.push([2])", "assert len(s) == 1 and s.items == [[2]] and isinstance(s, Stack)")),
+    "operators of a class": (POINT, "", ("assert P(1) + P(2) == P(3)", "assert P(1) != P(2)")),
+    "generator": ("def f(n):\n    for i in range(n): yield i", "", ("assert list(f(3)) == [0, 1, 2]", "assert next(f(2)) == 0")),
+    "function returned": ("def f(n): return lambda x: x + n", "", ("assert f(2)(3) == 5",)),
+    "function passed": ("def f(g, x): return g(x) + 1", "", ("assert f(lambda v: v * 2, 4) == 9", "assert f(len, [1, 2]) == 3")),
+    "callback raises": ("def f(g):\n    try: g()\n    except ValueError as e: return str(e)", "", ("def bad(): raise ValueError('no')", "assert f(bad) == 'no'")),
+    "exception caught": ("def f(x): raise ValueError('neg')", "", ("try:\n    f(1)\n    assert False\nexcept ValueError as e:\n    assert str(e) == 'neg'",)),
+    "own exception caught": ("class E(Exception): pass\ndef f(x): raise E(x)", "", ("try:\n    f(7)\n    assert False\nexcept E as e:\n    assert e.args == (7,)",)),
+    "numeric equality": ("def f(): return 2", "", ("assert f() == 2.0",)),
+    "named tuple": ("from collections import namedtuple\nP = namedtuple('P', 'x y')\ndef f(): return P(1, 2)", "", ("assert f() == (1, 2) and f().x == 1",)),
+    "check function": ("def f(x): return x + 1", "", ("def check(candidate):\n    assert candidate(1) == 2", "check(f)")),
+    "setup's import": ("def f(x): return math.sqrt(x)", "import math", ("assert f(4) == 2.0",)),
+    "setup's class": ("def f(n): return Node(n).v", "class Node:\n    def __init__(self, v): self.v = v", ("assert f(4) == 4",)),
+    "setup uses the solution's class": ("class N:\n    def __init__(s, v): s.v = v; s.left = None\ndef f(r): return r.left.v", "root = N(1)\nroot.left = N(2)", ("assert f(root) == 2",)),
+    "global that changes": ("n = 0\ndef f():\n    global n\n    n += 1", "", ("f()", "f()", "assert n == 2")),
+    "subclass of list": ("class S(list):\n    def peek(self): return self[-1]", "", ("s = S()", "s.append(3)", "assert s.peek() == 3 and s == [3] and len(s) == 1")),
+    "enumeration": ("from enum import Enum\nclass C(Enum):\n    R = 1\ndef f(): return C.R", "", ("assert f() == C.R and f() is C.R and f().value == 1",)),
+    "sorted by the solution": ("def f(a): return a[1]", "", ("assert sorted([(1, 2), (2, 1)], key=f) == [(2, 1), (1, 2)]",)),
+    "built-in as solution": ("f = sum", "", ("assert f([1, 2]) == 3",)),
+    "built-in's name": ("def sum(a, b): return a + b", "", ("assert sum(1, 2) == 3",)),
+    "solution's module": ("import sys\ndef f(t): return sys.getsizeof(t)", "", ("assert f((1,)) == sys.getsizeof((1,))",)),
+    "threads": ("import threading\ndef f():\n    r = []\n    t = threading.Thread(target=r.append, args=(1,))\n    t.start(); t.join()\n    return r", "", ("assert f() == [1]",)),
+    "large": ("def f(n): return list(range(n))", "", ("assert f(100000) == list(range(100000))",)),
+    "regular expression": ("import re\ndef f(s): return re.match('a+', s)", "", ("assert f('aab').group() == 'aa'", "assert f('b') is None")),
+}  # fmt: skip
+BESIDE = {
+    "redirected output": ("def f(): print('hi')", "", ("import io, contextlib", "b = io.StringIO()", "with contextlib.redirect_stdout(b): f()", "assert b.getvalue() == 'hi\\n'")),
+    "subclass in the tests": ("class A:\n    def g(self): return 1", "", ("class B(A): pass", "assert B().g() == 1")),
+    "object of the tests": ("def f(t): return t.v", "", (TEST_CLASS, "assert f(T()) == 3")),
+    "coroutine": ("async def f(): return 1", "", ("import asyncio", "assert asyncio.run(f()) == 1")),
+}  # fmt: skip
+
+
+def judged(judge: Judge, case: tuple[str, str, tuple[str, ...]]) -> Verdict:
+    solution, setup, tests = case
+    return next(judge.run([Program("", solution, setup, tests)]))
+
+
+@pytest.mark.parametrize("name", SPLIT)
+def test_tests_of_every_kind_are_evaluated_apart(judge: Judge, name: str) -> None:
+    verdict = judged(judge, SPLIT[name])
+    assert (verdict.outcome, verdict.isolation) == ("passed", "process-split"), verdict.feedback
+
+
+@pytest.mark.parametrize("name", BESIDE)
+def test_tests_that_need_one_namespace_run_beside_and_it_is_said(judge: Judge, name: str) -> None:
+    verdict = judged(judge, BESIDE[name])
+    assert (verdict.outcome, verdict.isolation) == ("passed", "process-beside"), verdict.feedback
+
+
+def test_verdicts_come_in_order_and_equal_programs_run_once(judge: Judge) -> None:
+    counter = "import time\nstamp = time.time_ns()\ndef f(x): raise ValueError(stamp)"
+    batch = [program(counter), program("def f(x): return 2"), program(counter), program("def f(x): return 3")]
+    heard: list[int] = []
+    verdicts = list(judge.run(batch, heard.append))
+    assert [verdict.outcome for verdict in verdicts] == ["failed", "passed", "failed", "failed"]
+    assert verdicts[0] == verdicts[2]
+    assert heard[-1] == 4
+
+
+def test_no_programs_and_no_tests(judge: Judge) -> None:
+    assert list(judge.run([])) == []
+    assert next(judge.run([Program("", "x = 1", "", ())])).outcome == "passed"
+
+
+@pytest.mark.slow
+def test_all_references_pass(judge: Judge, references: list[Program]) -> None:
+    verdicts = list(judge.run(references))
+    assert Counter((verdict.outcome, verdict.isolation) for verdict in verdicts) == {("passed", "process-split"): len(references)}
+
+
+@pytest.mark.slow
+def test_sharing_workers_and_order_change_no_verdict(references: list[Program]) -> None:
+    batch = mutants(references, 200, seed=5)
+    results = []
+    for workers, share, order in ((2, True, 1), (1, False, -1)):
+        with Judge(limits=Limits(timeout_seconds=3), sandbox="process", workers=workers, share=share) as judge:
+            results.append([(v.outcome, v.error_type, v.feedback) for v in judge.run(batch[::order])][::order])
+    assert results[0] == results[1]
+
+
+def test_a_dead_sandbox_is_replaced_and_its_program_tried_again() -> None:
+    batch = [program(f"def f(x): return 2  # {number}") for number in range(60)]
+    with Judge(limits=Limits(), sandbox="process", workers=1) as judge:
+        victim = judge._workers[0].sandbox.process.pid
+        verdicts = judge.run(batch)
+        first = next(verdicts)
+        os.kill(victim, signal.SIGKILL)
+        assert {verdict.outcome for verdict in [first, *verdicts]} == {"passed"}
+
+
+def test_a_missing_runsc_is_one_clear_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nonexistent")
+    with pytest.raises(SandboxUnavailable, match=r"runsc is not on the PATH; install"), Judge(limits=Limits(), sandbox="gvisor", workers=1):
+        pass
+
+
+@pytest.mark.slow
+def test_two_judges_do_not_disturb_each_other() -> None:
+    bomb = "def f(x):\n    import os\n    while True:\n        try: os.fork()\n        except OSError: pass"
+    honest = [program(f"import os\ndef f(x):\n    p = os.fork()\n    if not p: os._exit(0)\n    os.waitpid(p, 0)\n    return 2  # {number}") for number in range(20)]
+    limits = Limits(timeout_seconds=2)
+    with Judge(limits=limits, sandbox="process", workers=1) as one, Judge(limits=limits, sandbox="process", workers=1) as other:
+        thread = threading.Thread(target=lambda: list(one.run([program(bomb)])))
+        thread.start()
+        assert {verdict.outcome for verdict in other.run(honest)} == {"passed"}
+        thread.join()
+
+
+VICTIM = """
+import sys, time
+from stages.execute.judge import Judge, Limits, Program
+if __name__ == "__main__":
+    with Judge(limits=Limits(timeout_seconds=60), sandbox=sys.argv[1], workers=1) as judge:
+        print(judge.description.kind, flush=True)
+        list(judge.run([Program("", "def f(x):\\n    while True: pass", "", ("assert f(1)",))]))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["process", "gvisor"])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_no_process_is_left_when_the_judge_is_killed(kind: SandboxKind, number: signal.Signals, tmp_path: Path) -> None:
+    if kind == "gvisor" and not any((Path(folder) / "runsc").exists() for folder in os.environ["PATH"].split(":")):
+        pytest.skip("runsc is not installed")
+    root = Path(__file__).parents[3]
+    marker = tmp_path / "cache"
+    environment = {**os.environ, "XDG_CACHE_HOME": str(marker), "PYTHONPATH": str(root)}
+    victim = subprocess.Popen([sys.executable, "-c", VICTIM, kind], stdout=subprocess.PIPE, env=environment, text=True)
+    assert victim.stdout is not None
+    with victim.stdout:
+        assert victim.stdout.readline().strip() == kind
+        time.sleep(0.5)
+        victim.send_signal(number)
+        victim.wait(10)
+    deadline = time.monotonic() + 20
+    while _mentioning(str(marker)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert _mentioning(str(marker)) == []
+
+
+def _mentioning(word: str) -> list[str]:
+    """Command lines of the machine's processes that contain a word."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            text = path.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        except OSError:
+            continue
+        if word in text:
+            found.append(text)
+    return found
