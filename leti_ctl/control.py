@@ -19,12 +19,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TypeVar
 
-from stages.contract.errors import UsageError
-from stages.contract.records import Record
+from pydantic import BaseModel, ValidationError
+
+from stages.contract.errors import ArtifactError, UsageError
+from stages.contract.records import Record, first_fault
 from stages.contract.run import Run, resume_spec
 from stages.contract.spec import RunSpec
 from stages.contract.store import Store
+
+
+M = TypeVar("M", bound=BaseModel)
 
 
 class Driver(Record):
@@ -81,7 +87,7 @@ def open_run(store: Store, name: str) -> Run:
 def current_spec(run: Run) -> RunSpec:
     """Return the run's spec with its newest amendment."""
     keys = list(run.store.list(run.key("amendments/")))
-    return RunSpec.model_validate_json(run.store.get(keys[-1])) if keys else run.spec
+    return _read(run, keys[-1], RunSpec) if keys else run.spec
 
 
 def amend(run: Run, wanted: RunSpec) -> None:
@@ -95,7 +101,7 @@ def amend(run: Run, wanted: RunSpec) -> None:
 def find_driver(run: Run) -> Driver | None:
     """Return who drives the run, or None when nobody does."""
     try:
-        return Driver.model_validate_json(run.store.get(run.key("control/driver.json")))
+        return _read(run, run.key("control/driver.json"), Driver)
     except KeyError:
         return None
 
@@ -146,7 +152,7 @@ def record_failure(run: Run, failure: Failure) -> None:
 def failures(run: Run) -> list[Failure]:
     """Return what failed since the last resume."""
     keys = run.store.list(run.key("control/failures/"))
-    return [Failure.model_validate_json(run.store.get(key)) for key in keys]
+    return [_read(run, key, Failure) for key in keys]
 
 
 def clear(run: Run) -> None:
@@ -160,6 +166,13 @@ def log_folder(run: Run) -> Path:
     local = run.store.local_path(run.key("logs"))
     state = Path(os.environ.get("XDG_STATE_HOME", Path.home() / ".local" / "state"))
     return local or state / "leti" / run.name / "logs"
+
+
+def _read(run: Run, key: str, kind: type[M]) -> M:
+    try:
+        return kind.model_validate_json(run.store.get(key))
+    except ValidationError as error:
+        raise ArtifactError(f"{key}: {first_fault(error)}; delete it and try again") from error
 
 
 def _born(pid: int) -> int | None:

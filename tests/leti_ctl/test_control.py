@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from leti_ctl import control
-from stages.contract.errors import UsageError
+from stages.contract.errors import ArtifactError, UsageError
 from stages.contract.run import Run
 from stages.contract.spec import RunSpec
 from stages.contract.store import LocalStore
@@ -83,3 +83,12 @@ def test_failures_are_kept_until_cleared(run: Run) -> None:
     assert control.failures(run) == [failure]
     control.clear(run)
     assert control.failures(run) == []
+
+
+@pytest.mark.parametrize("key", ["control/driver.json", "amendments/0000.json", "control/failures/u.json"])
+def test_a_cut_control_object_is_one_clear_line(run: Run, key: str) -> None:
+    run.store.put_if_absent(run.key(key), b'{"pid": 1')
+    with pytest.raises(ArtifactError, match=f"{key}.*delete it"):
+        control.find_driver(run)
+        control.current_spec(run)
+        control.failures(run)
