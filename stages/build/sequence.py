@@ -116,7 +116,7 @@ class Encoder:
         return solution if how == "none" else first_block(solution, legacy=how == "first_block_legacy")
 
     def _end(self, sample: Sample, solution: str) -> list[int]:
-        """The end-of-sequence id where the model itself ended what is trained on, or where the spec says the cut is one."""
+        """The end-of-sequence id where the model ended what is trained on, or at a cut if the spec counts those."""
         cut = solution.rstrip() != sample.solution.rstrip()
         ended = self.build.append_eos == "ended_or_cut" if cut else sample.finish_reason == "eos"
         return [self.eos] if self.eos is not None and ended else []

@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from stages.contract import errors
-from stages.contract.errors import LetiError, RetryableError
+from stages.contract.errors import LetiError, RetryableError, UsageError
 from stages.entrypoint import Job
 
 log = logging.getLogger("leti.train")
@@ -58,8 +58,10 @@ def launch(job: Job) -> None:
 
 def threads(processes: int) -> int:
     """Return the CPU threads each of so many processes on this machine should use."""
-    wanted = os.environ.get("LETI_THREADS")
-    return int(wanted) if wanted else max(1, len(os.sched_getaffinity(0)) // processes)
+    wanted = os.environ.get("LETI_THREADS") or str(max(1, len(os.sched_getaffinity(0)) // processes))
+    if not wanted.isdecimal() or int(wanted) == 0:
+        raise UsageError(f"LETI_THREADS: {wanted!r}; set a number from 1")
+    return int(wanted)
 
 
 @contextmanager
@@ -73,9 +75,16 @@ def reporting_failure() -> Iterator[None]:
     try:
         yield
     except LetiError as error:
-        text = json.dumps({"kind": type(error).__name__, "message": str(error)})
-        (Path(folder) / f"rank-{os.environ['RANK']}.json").write_text(text)
+        _leave(Path(folder), type(error), str(error))
         raise SystemExit(error.exit_code) from error
+    except Exception as bug:  # the process itself logs it, with its traceback
+        _leave(Path(folder), LetiError, f"{type(bug).__name__} in process {os.environ['RANK']}: {bug}")
+        raise
+
+
+def _leave(folder: Path, kind: type[LetiError], message: str) -> None:
+    text = json.dumps({"kind": kind.__name__, "message": message})
+    (folder / f"rank-{os.environ['RANK']}.json").write_text(text)
 
 
 def _line(job: Job) -> list[str]:

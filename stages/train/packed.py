@@ -80,6 +80,8 @@ class PackedLoss(nn.Module):  # type: ignore[misc]  # torch is untyped here
 
     def _sum_over_chunks(self, hidden: Tensor, targets: Tensor) -> Tensor:
         """Sum chunk by chunk, logits computed again in the backward pass: they are the largest tensor of all."""
+        if len(targets) <= self.head_chunk:
+            return self._head_loss(hidden, targets)
         total = hidden.new_zeros((), dtype=torch.float32)
         for some, ids in zip(hidden.split(self.head_chunk), targets.split(self.head_chunk), strict=True):
             total = total + checkpoint(self._head_loss, some, ids, use_reentrant=False)

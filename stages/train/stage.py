@@ -54,8 +54,9 @@ def _train(job: Job, stop: list[int]) -> None:
     _commit(job, trainer, logged)
     if trainer.rank == 0:
         checkpoints.remove()
-        # A stage that was killed between its last commit and this line left its checkpoints behind.
-        Checkpoints(job.run, job.iteration - 1).remove()
+        if job.iteration:
+            # A stage that was killed between its last commit and this line left its checkpoints behind.
+            Checkpoints(job.run, job.iteration - 1).remove()
     trainer.close()
 
 
