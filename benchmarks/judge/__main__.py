@@ -1,9 +1,9 @@
 """Solutions per second of the judge and of the field's methods, in one run on one machine.
 
-    python -m benchmarks.judge --problems ../shared/data/mbpp.jsonl [--workers 2] [--only NAME ...]
+python -m benchmarks.judge --problems ../shared/data/mbpp.jsonl [--workers 2] [--only NAME ...]
 
-Every row uses the same programs: MBPP's reference solutions, without the one (task 123) that computes for seconds, whose
-time is the same everywhere. CPU time is that of all processes a method started.
+Every row uses the same programs: MBPP's reference solutions, without the one (task 123) that computes for seconds,
+whose time is the same everywhere. CPU time is that of all processes a method started.
 """
 
 from __future__ import annotations
@@ -34,9 +34,13 @@ def main() -> None:
     arguments = parser.parse_args()
     rows = [json.loads(line) for line in arguments.problems.read_text().splitlines()]
     programs = [
-        Program("", row["code"], row["test_setup_code"], tuple(row["test_list"])) for row in rows if row["task_id"] != SLOW
+        Program("", row["code"], row["test_setup_code"], tuple(row["test_list"]))
+        for row in rows
+        if row["task_id"] != SLOW
     ]
-    print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, load {os.getloadavg()[0]:.1f}")
+    print(
+        f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, load {os.getloadavg()[0]:.1f}"
+    )
     print(f"{'method':44} {'sol/s':>8} {'CPU ms':>8} {'start s':>8}  outcomes")
     for name, measure in methods(programs, arguments.workers).items():
         if not arguments.only or any(word in name for word in arguments.only):
@@ -60,7 +64,9 @@ def methods(programs: list[Program], workers: int) -> dict[str, Callable[[], tup
     def judge(batch: list[Program], sandbox: str, share: bool = True, on: str = "systrap", limit: float = TIMEOUT):  # type: ignore[no-untyped-def]
         def run() -> tuple[int, float, float, Counter[str]]:
             started = time.monotonic()
-            with Judge(limits=Limits(timeout_seconds=limit), sandbox=sandbox, workers=workers, share=share, platform=on) as it:  # type: ignore[arg-type]
+            with Judge(
+                limits=Limits(timeout_seconds=limit), sandbox=sandbox, workers=workers, share=share, platform=on
+            ) as it:  # type: ignore[arg-type]
                 ready = time.monotonic()
                 outcomes = Counter(verdict.outcome for verdict in it.run(batch))
                 return len(batch), time.monotonic() - ready, ready - started, outcomes

@@ -56,7 +56,12 @@ def spawned_interpreter(program: str, timeout: float) -> bool:
     """A new interpreter per program, the verdict from its exit status."""
     command = [sys.executable, "-I", "-S", "-c", program]
     try:
-        return subprocess.run(command, timeout=timeout, capture_output=True, stdin=subprocess.DEVNULL, check=False).returncode == 0
+        return (
+            subprocess.run(
+                command, timeout=timeout, capture_output=True, stdin=subprocess.DEVNULL, check=False
+            ).returncode
+            == 0
+        )
     except subprocess.TimeoutExpired:
         return False
 
@@ -80,7 +85,9 @@ def _execute_guarded(program: str, timeout: float, result: Any) -> None:
         remove, chdir, rmtree, home = os.unlink, os.chdir, shutil.rmtree, os.getcwd()
         os.chdir(folder)
         guarded = [(os, name) for name in ("kill", "system", "putenv", "remove", "fork", "rename", "chmod", "chown")]
-        kept = [(module, name, getattr(module, name)) for module, name in [*guarded, (builtins, "exit"), (builtins, "quit")]]
+        kept = [
+            (module, name, getattr(module, name)) for module, name in [*guarded, (builtins, "exit"), (builtins, "quit")]
+        ]
         for module, name, _ in kept:
             setattr(module, name, None)
         try:

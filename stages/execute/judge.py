@@ -29,7 +29,9 @@ OUTCOMES = frozenset({"passed", "failed", "timed_out", "out_of_memory", "output_
 ATTEMPTS = 3
 """Times a program is tried when the platform fails under it; then its verdict is `infra_error`."""
 STALL_SECONDS = 20.0
-"""A worker that is this long past a program's limit is given up. Its keeper ends a stuck test within a fraction of a second."""
+"""A worker that is this long past a program's limit is given up. Its keeper ends a stuck test within a fraction of a
+second.
+"""
 WINDOW = 2
 """Programs in a worker's pipe: the next one waits there when a verdict leaves."""
 
@@ -49,15 +51,20 @@ class Verdict:
     """What happened to one program."""
 
     outcome: str
-    """`passed`, `failed`, `timed_out`, `out_of_memory`, `output_limit`; `infra_error` says nothing about the program."""
+    """`passed`, `failed`, `timed_out`, `out_of_memory`, `output_limit`; `infra_error` says nothing about the program.
+    """
     error_type: str | None
-    """Name of the exception class CPython reports. Limits have a fixed one: TimeoutError, MemoryError, OutputLimitError. A program
-    that leaves early has SystemExit; one that a signal killed has the signal's name, as SIGSEGV. None when passed."""
+    """Name of the exception class CPython reports. Limits have a fixed one: TimeoutError, MemoryError,
+    OutputLimitError. A program that leaves early has SystemExit; one that a signal killed has the signal's name, as
+    SIGSEGV. None when passed.
+    """
     feedback: str
     """What CPython prints, or the fixed sentence of a limit; empty when passed."""
     seconds: float
     isolation: str
-    """`gvisor-split` and the like: which sandbox, and whether the tests ran apart from the solution (`split`) or in its process (`beside`)."""
+    """`gvisor-split` and the like: which sandbox, and whether the tests ran apart from the solution (`split`) or in
+    its process (`beside`).
+    """
 
 
 @dataclass(slots=True)
@@ -94,7 +101,8 @@ class Judge:
         try:
             for slot in range(self.count):
                 self._workers.append(_Worker(slot, self._begin()))
-            self.description = [worker.sandbox.wait() for worker in self._workers][0]
+            descriptions = [worker.sandbox.wait() for worker in self._workers]
+            self.description = descriptions[0]
         except BaseException:
             self.close()
             raise
@@ -109,10 +117,10 @@ class Judge:
             worker.sandbox.close()
         self._workers = []
 
-    def run(
-        self, programs: Sequence[Program], progress: Callable[[int], None] | None = None
-    ) -> Iterator[Verdict]:
-        """Verdicts in the order of `programs`. Identical programs are executed once. `progress` hears how many are known."""
+    def run(self, programs: Sequence[Program], progress: Callable[[int], None] | None = None) -> Iterator[Verdict]:
+        """Verdicts in the order of `programs`. Identical programs are executed once. `progress` hears how many are
+        known.
+        """
         distinct = list(dict.fromkeys(programs))
         known: dict[Program, Verdict] = {}
         copies = _count(programs)
@@ -221,7 +229,9 @@ class Judge:
 
 
 _slots = itertools.count()
-"""Together with the process id a number that no other sandbox of this machine has: limits per user would else be shared with it."""
+"""Together with the process id a number that no other sandbox of this machine has: limits per user would else be
+shared with it.
+"""
 
 
 def _count(programs: Sequence[Program]) -> dict[Program, int]:

@@ -19,7 +19,18 @@ from stages.contract.errors import ResourceError, SandboxUnavailable
 
 HOME = "/leti"
 """Where the harness lies in the root."""
-LEFT_OUT = ("site-packages", "dist-packages", "test", "tests", "idlelib", "tkinter", "turtledemo", "ensurepip", "lib2to3", "config-*")
+LEFT_OUT = (
+    "site-packages",
+    "dist-packages",
+    "test",
+    "tests",
+    "idlelib",
+    "tkinter",
+    "turtledemo",
+    "ensurepip",
+    "lib2to3",
+    "config-*",
+)
 DEVICES = ("null", "zero", "random", "urandom")
 
 
@@ -74,8 +85,8 @@ def _build(root: Path, harness: Path) -> None:
         (root / "dev" / device).touch()
     package = root / HOME.strip("/") / "stages" / "execute"
     shutil.copytree(harness, package / "inside", ignore=shutil.ignore_patterns("__pycache__"))
-    for folder in (package, package.parent):
-        (folder / "__init__.py").touch()
+    for parent in (package, package.parent):
+        (parent / "__init__.py").touch()
     library = Path(sysconfig.get_paths()["stdlib"])
     shutil.copytree(library, _inside(root, library), ignore=shutil.ignore_patterns(*LEFT_OUT), symlinks=True)
     extensions = [path for path in (library / "lib-dynload").glob("*.so") if path.is_file()]

@@ -22,7 +22,16 @@ from stages.execute.limits import Limits
 
 SandboxKind = Literal["gvisor", "process"]
 START_SECONDS = 60.0
-CAPABILITIES = ("CAP_SYS_ADMIN", "CAP_SETUID", "CAP_SETGID", "CAP_KILL", "CAP_SYS_CHROOT", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_SETPCAP")
+CAPABILITIES = (
+    "CAP_SYS_ADMIN",
+    "CAP_SETUID",
+    "CAP_SETGID",
+    "CAP_KILL",
+    "CAP_SYS_CHROOT",
+    "CAP_DAC_OVERRIDE",
+    "CAP_FOWNER",
+    "CAP_SETPCAP",
+)
 """What the keeper needs of gVisor's own kernel to build the inner wall. Candidates hold none of them."""
 PYTHON_FLAGS = ("-I", "-S", "-B")
 FIRST_USER = 1 << 20
@@ -91,7 +100,9 @@ class Sandbox:
             "home_in_root": rootfs.HOME, "root": "/" if kind == "gvisor" else str(root),
             "uid": FIRST_USER + slot * 8, "gvisor": kind == "gvisor",
         }  # fmt: skip
-        start = f"import sys; sys.path.append({config['home']!r}); from stages.execute.inside.__main__ import main; main()"
+        start = (
+            f"import sys; sys.path.append({config['home']!r}); from stages.execute.inside.__main__ import main; main()"
+        )
         keeper = [str(config["python"]), *PYTHON_FLAGS, "-c", start, "keeper", json.dumps(config)]
         if kind == "process":
             return keeper
@@ -113,11 +124,15 @@ class Sandbox:
         deadline = time.monotonic() + START_SECONDS
         while not select.select([self.verdicts], [], [], 0.1)[0]:
             if time.monotonic() > deadline:
-                raise SandboxUnavailable(f"the {kind} sandbox did not start within {START_SECONDS:g} s; {_remedy(kind)}")
+                raise SandboxUnavailable(
+                    f"the {kind} sandbox did not start within {START_SECONDS:g} s; {_remedy(kind)}"
+                )
         try:
             message, _ = wire.read_frame(self.verdicts.fileno())
         except (wire.Closed, wire.Malformed):
-            raise SandboxUnavailable(f"the {kind} sandbox did not start: {self._last_words()}; {_remedy(kind)}") from None
+            raise SandboxUnavailable(
+                f"the {kind} sandbox did not start: {self._last_words()}; {_remedy(kind)}"
+            ) from None
         walls: list[str] = message["ready"]
         return walls
 

@@ -1,5 +1,6 @@
 """No attack of the catalogue gets a pass, harms the judge, or disturbs a neighbour."""
 
+# ruff: noqa: E501 -- a program is one line
 from __future__ import annotations
 
 import os
@@ -65,7 +66,11 @@ def test_attacks_get_the_same_verdict_again(judge: Judge, rows: list[Row]) -> No
     quick = [(attack, verdict) for attack, verdict, _ in rows if verdict.outcome == "failed" and verdict.seconds < 0.5]
     again = judge.run([Program("", attack.solution, "", attack.tests) for attack, _ in reversed(quick)])
     for (attack, before), after in zip(reversed(quick), again, strict=True):
-        assert (after.outcome, after.error_type, after.feedback) == (before.outcome, before.error_type, before.feedback), attack
+        assert (after.outcome, after.error_type, after.feedback) == (
+            before.outcome,
+            before.error_type,
+            before.feedback,
+        ), attack
 
 
 def test_files_vanish_between_candidates(judge: Judge) -> None:

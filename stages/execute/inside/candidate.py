@@ -1,10 +1,10 @@
 """The candidate: executes model-written code and answers the referee's calls about it.
 
-Nothing here is trusted once that code runs: the same interpreter may be rewritten by it. All that follows from a lie is that
-the referee compares wrong values, or shows a wrong traceback of this very program.
+Nothing here is trusted once that code runs: the same interpreter may be rewritten by it. All that follows from a lie
+is that the referee compares wrong values, or shows a wrong traceback of this very program.
 
-Requests (values as in `codec`): load, call, get, set, delete, operate, global, release. A reply is
-`{"value", "changed"}` or `{"raised"}`; between a request and its reply the candidate may itself send `{"callback"}`.
+Requests (values as in `codec`): load, call, get, set, delete, operate, global, release. A reply is `{"value",
+"changed"}` or `{"raised"}`; between a request and its reply the candidate may itself send `{"callback"}`.
 """
 
 from __future__ import annotations
@@ -195,7 +195,9 @@ class Candidate:
         arguments = codec.Decoder(self._resolve).decode(request["arguments"])
         return {"value": self._value(self.namespace[request["name"]](*arguments))}
 
-    def _with_changes(self, request: Any, arguments: Any, keywords: Any, objects: list[Any], result: Any) -> dict[str, Any]:
+    def _with_changes(
+        self, request: Any, arguments: Any, keywords: Any, objects: list[Any], result: Any
+    ) -> dict[str, Any]:
         again = codec.Encoder(self._foreign)
         same = repr([again.encode(arguments), again.encode(keywords)]) == repr(
             [request["arguments"], request["keywords"]]
@@ -311,8 +313,8 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
     "exit": lambda manager: type(manager).__exit__(manager, None, None, None),
     **{
         name: getattr(operator, name)
-        for name in """eq ne lt le gt ge add sub mul truediv floordiv mod pow matmul and_ or_ xor lshift rshift neg pos invert
-        contains index""".split()
+        for name in ("eq", "ne", "lt", "le", "gt", "ge", "add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul", "and_", "or_",
+        "xor", "lshift", "rshift", "neg", "pos", "invert", "contains", "index")
     },
 }  # fmt: skip
 ANSWERS: dict[str, Callable[[Candidate, dict[str, Any], bytes], dict[str, Any]]] = {

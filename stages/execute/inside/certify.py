@@ -1,9 +1,9 @@
 """Which programs may share an interpreter with others of their kind.
 
 A certified program cannot touch the interpreter it runs in: it names nothing but its own definitions, a list of
-harmless built-ins, and listed members of a few standard modules; it stores attributes only on its own `self`. So nothing it
-does outlives its namespace, and the next program finds what the first one found. Everything that is not on a
-list is refused, and a refused program simply gets a process of its own: a wrong "no" costs milliseconds.
+harmless built-ins, and listed members of a few standard modules; it stores attributes only on its own `self`. So
+nothing it does outlives its namespace, and the next program finds what the first one found. Everything that is not on
+a list is refused, and a refused program simply gets a process of its own: a wrong "no" costs milliseconds.
 
 A wrong "yes" could disturb a neighbour but never forge a verdict, which is made in another process.
 """
@@ -14,12 +14,18 @@ import ast
 import builtins
 import collections
 import string
+from collections.abc import Callable
+from typing import Any
 
-SAFE_BUILTINS = frozenset(
-    """abs all any ascii bin bool bytearray bytes chr complex dict divmod enumerate filter float frozenset hash hex int
+
+def words(text: str) -> frozenset[str]:
+    """A list that reads like one."""
+    return frozenset(text.split())
+
+
+SAFE_BUILTINS = words("""abs all any ascii bin bool bytearray bytes chr complex dict divmod enumerate filter float frozenset hash hex int
     isinstance iter len list map max min next oct ord pow print range repr reversed round set slice sorted str sum tuple zip
-    True False None NotImplemented Ellipsis""".split()
-) | {
+    True False None NotImplemented Ellipsis""") | {
     name
     for name, value in vars(builtins).items()
     if isinstance(value, type) and issubclass(value, Exception) and not issubclass(value, (MemoryError, RecursionError))
@@ -27,34 +33,26 @@ SAFE_BUILTINS = frozenset(
 
 MODULES: dict[str, frozenset[str]] = {
     "math": frozenset(name for name in dir(__import__("math")) if not name.startswith("_")),
-    "cmath": frozenset("acos asin atan cos e exp inf isclose log log10 phase pi polar rect sin sqrt tan tau".split()),
-    "itertools": frozenset(
-        """accumulate chain combinations combinations_with_replacement compress count cycle dropwhile filterfalse groupby
-        islice pairwise permutations product repeat starmap takewhile tee zip_longest""".split()
+    "cmath": words("acos asin atan cos e exp inf isclose log log10 phase pi polar rect sin sqrt tan tau"),
+    "itertools": words("""accumulate chain combinations combinations_with_replacement compress count cycle dropwhile filterfalse groupby
+        islice pairwise permutations product repeat starmap takewhile tee zip_longest"""),
+    "collections": words("Counter OrderedDict defaultdict deque namedtuple"),
+    "functools": words("reduce partial lru_cache cache cmp_to_key"),
+    "heapq": words("heapify heappop heappush heappushpop heapreplace merge nlargest nsmallest"),
+    "bisect": words("bisect bisect_left bisect_right insort insort_left insort_right"),
+    "string": words(
+        "ascii_letters ascii_lowercase ascii_uppercase digits hexdigits octdigits printable punctuation whitespace"
     ),
-    "collections": frozenset("Counter OrderedDict defaultdict deque namedtuple".split()),
-    "functools": frozenset("reduce partial lru_cache cache cmp_to_key".split()),
-    "heapq": frozenset("heapify heappop heappush heappushpop heapreplace merge nlargest nsmallest".split()),
-    "bisect": frozenset("bisect bisect_left bisect_right insort insort_left insort_right".split()),
-    "string": frozenset(
-        "ascii_letters ascii_lowercase ascii_uppercase digits hexdigits octdigits printable punctuation whitespace".split()
-    ),
-    "operator": frozenset(
-        """add and_ concat contains countOf eq floordiv ge getitem gt index indexOf inv invert is_ is_not itemgetter le lt mod
-        mul ne neg not_ or_ pos pow sub truediv truth xor""".split()
-    ),
-    "re": frozenset(
-        """A ASCII DOTALL I IGNORECASE M MULTILINE S VERBOSE X compile escape findall finditer fullmatch match search split sub
-        subn""".split()
-    ),
-    "typing": frozenset(
-        """Any Callable Deque Dict FrozenSet Generator Iterable Iterator List Mapping Optional Sequence Set Tuple
-        Union""".split()
-    ),
+    "operator": words("""add and_ concat contains countOf eq floordiv ge getitem gt index indexOf inv invert is_ is_not itemgetter le lt mod
+        mul ne neg not_ or_ pos pow sub truediv truth xor"""),
+    "re": words("""A ASCII DOTALL I IGNORECASE M MULTILINE S VERBOSE X compile escape findall finditer fullmatch match search split sub
+        subn"""),
+    "typing": words("""Any Callable Deque Dict FrozenSet Generator Iterable Iterator List Mapping Optional Sequence Set Tuple
+        Union"""),
     "sys": frozenset({"maxsize"}),
     "copy": frozenset({"copy", "deepcopy"}),
 }
-IMMUTABLE_CLASSES = frozenset("OrderedDict defaultdict deque partial".split())
+IMMUTABLE_CLASSES = words("OrderedDict defaultdict deque partial")
 """Classes written in C: an attribute cannot be stored on them, so they may appear as values."""
 PYTHON_CLASSES = frozenset({"Counter"})
 """Classes that could be written to: only ever called."""
@@ -70,10 +68,15 @@ DATA_METHODS = frozenset(
     if not name.startswith("_")
 ) | {"args"}  # fmt: skip
 DATA_METHODS -= {"format", "format_map"}
-"""`str.format` follows attribute names inside its text, which no syntax tree shows; it is allowed on literal texts only."""
+"""`str.format` follows attribute names inside its text, which no syntax tree shows; it is allowed on literal texts
+only.
+"""
+
 
 def _known_attributes() -> frozenset[str]:
-    """Every attribute of every class of this interpreter. A name that is none of them can only be the program's own, or missing."""
+    """Every attribute of every class of this interpreter. A name that is none of them can only be the program's own,
+    or missing.
+    """
     pending, seen = [object], {object}
     while pending:
         for kind in type.__subclasses__(pending.pop()):
@@ -84,7 +87,7 @@ def _known_attributes() -> frozenset[str]:
 
 
 KNOWN_ATTRIBUTES = _known_attributes()
-SCRIPT_BUILTINS = frozenset("exit quit help copyright credits license".split())
+SCRIPT_BUILTINS = words("exit quit help copyright credits license")
 """Built-ins that `site` adds, and the candidate with it."""
 
 REFUSED_NAMES = vars(builtins).keys() - SAFE_BUILTINS | SCRIPT_BUILTINS
@@ -92,8 +95,8 @@ REFUSED_NAMES = vars(builtins).keys() - SAFE_BUILTINS | SCRIPT_BUILTINS
 PRIVATE_PREFIXES = ("_", "gi_", "cr_", "ag_", "f_", "tb_", "co_", "func_", "im_")
 OWN_METHODS = frozenset(
     f"__{name}__"
-    for name in """init repr str eq ne lt le gt ge hash len iter next getitem setitem contains call add sub mul neg bool
-    abs""".split()
+    for name in words("""init repr str eq ne lt le gt ge hash len iter next getitem setitem contains call add sub mul neg bool
+    abs""")
 )
 
 NODES = frozenset({
@@ -162,9 +165,9 @@ class _Check:
         if self.defined & (self.modules.keys() | self.python_classes):
             raise _Doubt("a name has two meanings")
         for node in self.nodes:
-            checker = CHECKS.get(type(node))
-            if checker is not None:
-                checker(self, node)
+            check = CHECKS.get(type(node))
+            if check is not None:
+                check(self, node)
 
     def _collect(self, node: ast.AST) -> None:
         if isinstance(node, (ast.Import, ast.ImportFrom)):
@@ -194,7 +197,9 @@ class _Check:
                 self.defined.add(alias.asname or alias.name)
 
     def _collect_class(self, node: ast.ClassDef) -> None:
-        """A plain class: no metaclass, no decorators, no bases but object and exceptions; its methods store on their `self`."""
+        """A plain class: no metaclass, no decorators, no bases but object and exceptions; its methods store on their
+        `self`.
+        """
         bases = [base.id if isinstance(base, ast.Name) else "" for base in node.bases]
         if node.keywords or node.decorator_list or not set(bases) <= {"object", "Exception", "ValueError"}:
             raise _Doubt("class with relations")
@@ -213,12 +218,15 @@ class _Check:
         for node in walk(method):
             if isinstance(node, ast.Name) and node.id == receiver and not isinstance(node.ctx, ast.Load):
                 raise _Doubt("self is assigned")
-            if isinstance(node, (ast.FunctionDef, ast.Lambda)) and node is not method:
-                if any(argument.arg == receiver for argument in walk(node.args) if isinstance(argument, ast.arg)):
-                    raise _Doubt("self has two meanings")
+            if node is not method and isinstance(node, (ast.FunctionDef, ast.Lambda)):
+                self._refuse_argument(node.args, receiver)
             if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == receiver:
                 self.attributes.add(node.attr)
                 self.receivers[id(node)] = receiver
+
+    def _refuse_argument(self, arguments: ast.arguments, receiver: str) -> None:
+        if any(isinstance(node, ast.arg) and node.arg == receiver for node in walk(arguments)):
+            raise _Doubt("self has two meanings")
 
     def name(self, node: ast.Name) -> None:
         if not isinstance(node.ctx, ast.Load):
@@ -229,7 +237,12 @@ class _Check:
             return
         if node.id == "__name__" and not self.receivers:
             return
-        if node.id.startswith("__") or node.id in REFUSED_NAMES or node.id in self.modules or node.id in self.python_classes:
+        if (
+            node.id.startswith("__")
+            or node.id in REFUSED_NAMES
+            or node.id in self.modules
+            or node.id in self.python_classes
+        ):
             raise _Doubt(node.id)
         # A name that nothing defines: NameError, as everywhere.
 
@@ -257,9 +270,9 @@ class _Check:
     def call(self, node: ast.Call) -> None:
         """The function position is the one place where a writable class may stand."""
         function = node.func
-        if isinstance(function, ast.Name) and function.id in self.python_classes:
-            self.allowed_bases.add(id(function))
-        elif isinstance(function, ast.Attribute) and function.attr in PYTHON_CLASSES:
+        if (isinstance(function, ast.Name) and function.id in self.python_classes) or (
+            isinstance(function, ast.Attribute) and function.attr in PYTHON_CLASSES
+        ):
             self.allowed_bases.add(id(function))
 
     def function(self, node: ast.FunctionDef) -> None:
@@ -271,7 +284,9 @@ class _Check:
             raise _Doubt(node.arg)
 
     def handler(self, node: ast.ExceptHandler) -> None:
-        if node.type is None or any(isinstance(part, ast.Name) and part.id == "BaseException" for part in walk(node.type)):
+        if node.type is None or any(
+            isinstance(part, ast.Name) and part.id == "BaseException" for part in walk(node.type)
+        ):
             raise _Doubt("catches everything")
 
     def keyword(self, node: ast.keyword) -> None:
@@ -290,7 +305,7 @@ def _is_plain_format(node: ast.expr) -> bool:
     return not any(character in field for field in fields for character in ".[{")
 
 
-CHECKS = {
+CHECKS: dict[type[ast.AST], Callable[[_Check, Any], None]] = {
     ast.Name: _Check.name,
     ast.Attribute: _Check.attribute,
     ast.Call: _Check.call,

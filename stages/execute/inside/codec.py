@@ -13,7 +13,7 @@ from __future__ import annotations
 import builtins
 from collections import Counter, OrderedDict, defaultdict, deque, namedtuple
 from collections.abc import Callable, Iterable
-from datetime import date, datetime, time, timedelta, timezone
+from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from fractions import Fraction
 from typing import Any
@@ -28,9 +28,7 @@ LONG_INT_BITS = 4096
 
 SCALARS = frozenset({int, str, bool, type(None), float})
 VIEWS: dict[type, str] = {type({}.keys()): "keys", type({}.values()): "values", type({}.items()): "items"}
-TYPES = {
-    name: value for name, value in vars(builtins).items() if isinstance(value, type) and not name.startswith("_")
-}
+TYPES = {name: value for name, value in vars(builtins).items() if isinstance(value, type) and not name.startswith("_")}
 TYPES |= {
     kind.__name__: kind
     for kind in (Counter, OrderedDict, defaultdict, deque, date, datetime, time, timedelta, Decimal, Fraction)
@@ -59,6 +57,7 @@ class Encoder:
         self.depth = 0
 
     def encode(self, value: object) -> Tree:
+        """A value's tree. Raises CodecError, or what `foreign` raises."""
         kind = type(value)
         if kind in SCALARS:
             return self._scalar(value)
@@ -112,6 +111,9 @@ class Encoder:
     def _tuple(self, value: Any) -> Tree:
         return ["t", self._items(value)]
 
+    def _view(self, value: Any) -> Tree:
+        return ["view", VIEWS[type(value)], self._items(value)]
+
 
 def _timezone(writer: Encoder, value: Any) -> Tree:
     if value is None:
@@ -150,7 +152,7 @@ WRITERS: dict[type, Callable[[Encoder, Any], Tree]] = {
     time: lambda e, v: ["time", _clock(v), _timezone(e, v.tzinfo)],
     timedelta: lambda e, v: ["timedelta", [v.days, v.seconds, v.microseconds]],
     timezone: lambda e, v: ["timezone", _timezone(e, v)],
-    **{view: (lambda e, v, name=name: ["view", name, e._items(v)]) for view, name in VIEWS.items()},
+    **dict.fromkeys(VIEWS, Encoder._view),
 }
 MUTABLE = frozenset({list, dict, set, bytearray, Counter, OrderedDict, defaultdict, deque})
 
@@ -177,6 +179,7 @@ class Decoder:
         self.objects: list[Any] = objects if objects is not None else []
 
     def decode(self, tree: Tree) -> Any:
+        """A tree's value."""
         if type(tree) in SCALARS:
             return tree
         try:
@@ -264,17 +267,17 @@ def _read_timezone(payload: Tree) -> timezone | None:
     if payload is None:
         return None
     offset = timedelta(*_fields(payload, int, 3))
-    return timezone(offset) if offset else timezone.utc
+    return timezone(offset) if offset else UTC
 
 
 def _read_datetime(reader: Decoder, payload: Tree, zone: Tree) -> datetime:
-    *parts, fold = _fields(payload, int, 8)
-    return datetime(*parts, tzinfo=_read_timezone(zone), fold=fold)
+    year, month, day, hour, minute, second, micro, fold = _fields(payload, int, 8)
+    return datetime(year, month, day, hour, minute, second, micro, _read_timezone(zone), fold=fold)
 
 
 def _read_time(reader: Decoder, payload: Tree, zone: Tree) -> time:
-    *parts, fold = _fields(payload, int, 5)
-    return time(*parts, tzinfo=_read_timezone(zone), fold=fold)
+    hour, minute, second, micro, fold = _fields(payload, int, 5)
+    return time(hour, minute, second, micro, _read_timezone(zone), fold=fold)
 
 
 def _read_type(reader: Decoder, name: Tree) -> type:

@@ -1,7 +1,8 @@
 """The keeper: first process inside the sandbox. Starts the zygotes and the referee, and watches the referee's clock.
 
 Tests are arbitrary Python and a value they get from a candidate may send them into a loop that no signal handler
-interrupts. So the referee writes its deadline into shared memory, and the keeper kills and replaces a referee that is past it.
+interrupts. So the referee writes its deadline into shared memory, and the keeper kills and replaces a referee that is
+past it.
 """
 
 from __future__ import annotations
@@ -15,14 +16,15 @@ import select
 import signal
 import socket
 import struct
-import sys
 import time
 from typing import Any
 
-from stages.execute.inside import wall, wire
+from stages.execute.inside import crowd, wall, wire
 
 CLOCK = struct.Struct("<dq")
 """Shared memory: monotonic deadline of the program that is judged (0: none) and its job number."""
+OVERUSE = struct.Struct("<q")
+"""Behind the clock: the job whose processes were killed because together they held too much memory (-1: none)."""
 TICK_SECONDS = 0.05
 GRACE_SECONDS = 0.15
 REFEREE_MIB = 4096
@@ -98,6 +100,8 @@ def _guard_zygote(kernel: wall.Kernel, config: dict[str, Any], report: int) -> N
     """Between the keeper and a zygote: enters the namespaces, of which a pid namespace begins with its child."""
     with contextlib.suppress(OSError):
         wall.die_with_parent(kernel)
+    if config["gvisor"] and (members := crowd.limit_number(kernel, 2 * config["limits"]["processes"] + 8)):
+        _join(members)
     walls = wall.separate(kernel)
     child = os.fork()
     if child == 0:
@@ -109,6 +113,11 @@ def _guard_zygote(kernel: wall.Kernel, config: dict[str, Any], report: int) -> N
     os.closerange(3, 4096)
     _, status = os.waitpid(child, 0)
     os._exit(os.waitstatus_to_exitcode(status) & 0xFF)
+
+
+def _join(members: str) -> None:
+    with open(members, "w") as file:
+        file.write(str(os.getpid()))
 
 
 def _enter_zygote(kernel: wall.Kernel, config: dict[str, Any], walls: list[str], report: int) -> None:
@@ -143,6 +152,7 @@ def _keep_referee(config: dict[str, Any]) -> bool:
             os._exit(1)
     with mmap.mmap(config["clock"], mmap.PAGESIZE) as page:
         CLOCK.pack_into(page, 0, 0.0, 0)
+        OVERUSE.pack_into(page, CLOCK.size, -1)
         # Asked for no event, poll still reports that the judge's end is closed: also that of a judge that was killed.
         judge = select.poll()
         judge.register(0, 0)
@@ -150,16 +160,30 @@ def _keep_referee(config: dict[str, Any]) -> bool:
             finished, status = os.waitpid(pid, os.WNOHANG)
             if finished:
                 return os.waitstatus_to_exitcode(status) == LOST_ZYGOTE
-            deadline, job = CLOCK.unpack_from(page)
-            if deadline and time.monotonic() > deadline + GRACE_SECONDS:
+            stuck = _look(page, config)
+            if stuck is not None or judge.poll(TICK_SECONDS * 1000):
                 os.kill(pid, signal.SIGKILL)
                 os.waitpid(pid, 0)
-                wire.write_frame(1, {"job": job, "stuck": True})
-                return True
-            if judge.poll(TICK_SECONDS * 1000):
-                os.kill(pid, signal.SIGKILL)
-                os.waitpid(pid, 0)
-                return False
+                if stuck is not None:
+                    wire.write_frame(1, {"job": stuck, "stuck": True})
+                return stuck is not None
+
+
+def _look(page: mmap.mmap, config: dict[str, Any]) -> int | None:
+    """One look at the program that is being judged. Returns its job number where the referee is past its deadline."""
+    deadline, job = CLOCK.unpack_from(page)
+    now = time.monotonic()
+    if not deadline:
+        return None
+    if now > deadline + GRACE_SECONDS:
+        return int(job)
+    limits = config["limits"]
+    if "uid" in config["walls"] and deadline - now < limits["timeout_seconds"] - TICK_SECONDS:
+        pids = crowd.pids_of(config["uid"] + 1)
+        if len(pids) > 1 and crowd.memory_of(pids) > limits["memory_mib"] << 20:
+            OVERUSE.pack_into(page, CLOCK.size, job)
+            crowd.kill(pids)
+    return None
 
 
 def _become_referee(config: dict[str, Any]) -> None:

@@ -1,10 +1,10 @@
 """The parser: compiles model-written text, never executes it.
 
-It runs behind the same wall as a candidate, with the same memory limit: the compiler can be made to use much of
-both time and memory. Requests and replies:
+It runs behind the same wall as a candidate, with the same memory limit: the compiler can be made to use much of both
+time and memory. Requests and replies:
 
-    {"op": "solution", "prefix", "program", "carets"}  ->  {"certified", "reads"} and marshalled code, or {"error", "type"}
-    {"op": "program", "program", "carets"}             ->  the same for the whole program, never certified
+{"op": "solution", "prefix", "program", "carets"}  ->  {"certified", "reads"} and marshalled code, or {"error", "type"}
+{"op": "program", "program", "carets"}             ->  the same for the whole program, never certified
 """
 
 from __future__ import annotations
@@ -55,7 +55,8 @@ def names_of(code: CodeType) -> set[str]:
 def _of_the_whole(request: dict[str, Any], error: Exception) -> Exception:
     """What CPython says about the whole program, which can differ where the solution ends in the middle of something.
 
-    A solution that is incomplete alone and "completed" by the tests' text does not compile here: it fails with its own error.
+    A solution that is incomplete alone and "completed" by the tests' text does not compile here: it fails with its own
+    error.
     """
     try:
         _compile(request["program"])

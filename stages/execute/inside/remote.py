@@ -1,7 +1,8 @@
 """The candidate seen from the tests: handles that stand for its functions, classes and objects.
 
-What an operator means is decided here whenever a plain value takes part: a candidate's `__eq__` or `__sub__` is never asked
-about an expected value. It is asked only about its own objects, and what it answers is again a plain value or a handle.
+What an operator means is decided here whenever a plain value takes part: a candidate's `__eq__` or `__sub__` is never
+asked about an expected value. It is asked only about its own objects, and what it answers is again a plain value or a
+handle.
 """
 
 from __future__ import annotations
@@ -15,13 +16,13 @@ from collections.abc import Callable, Iterator
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import Any
 
-from stages.execute.inside import codec, wire
+from stages.execute.inside import certify, codec, report, wire
 
-MODULES = frozenset(
-    """array bisect calendar cmath collections copy datetime decimal fractions functools heapq itertools json math numbers operator
-    random re statistics string sys time typing""".split()
-)
-"""Modules that tests may take by a name the solution imported. The referee imports its own: a patched one stays behind."""
+MODULES = certify.words("""array bisect calendar cmath collections copy datetime decimal fractions functools heapq itertools json math numbers operator
+    random re statistics string sys time typing""")
+"""Modules that tests may take by a name the solution imported. The referee imports its own: a patched one stays
+behind.
+"""
 
 
 FILE_NAME = "<string>"
@@ -129,7 +130,9 @@ def _keyed(name: str) -> Callable[..., Any]:
 
 
 def _between_handles(name: str, reflected: bool) -> Callable[[Handle, object], Any]:
-    """A binary operator: the candidate's where both sides are its objects; with a plain value, that of the built-in base."""
+    """A binary operator: the candidate's where both sides are its objects; with a plain value, that of the built-in
+    base.
+    """
 
     def operator_method(self: Handle, other: object) -> Any:
         sides = (other, self) if reflected else (self, other)
@@ -152,7 +155,7 @@ for _name in ("getitem", "setitem", "delitem", "round", "format"):
 Handle.__exit__ = lambda self, *details: _operate(self, "exit", self)  # type: ignore[attr-defined]
 for _name in ("lt", "le", "gt", "ge"):
     setattr(Handle, f"__{_name}__", _between_handles(_name, reflected=False))
-for _name in "add sub mul truediv floordiv mod pow matmul and or xor lshift rshift".split():
+for _name in certify.words("add sub mul truediv floordiv mod pow matmul and or xor lshift rshift"):
     _function = f"{_name}_" if _name in ("and", "or") else _name
     setattr(Handle, f"__{_name}__", _between_handles(_function, reflected=False))
     setattr(Handle, f"__r{_name}__", _between_handles(_function, reflected=True))
@@ -244,6 +247,8 @@ class Session:
             raise self.end("closed") from None
         except wire.Malformed as error:
             raise self.end(f"malformed: {error}") from None
+        except wire.Overflow:
+            raise self.end("output_limit") from None
         for reason in ("output_limit", "untransportable", "unclean"):
             if reason in reply:
                 raise self.end(reason)
@@ -337,7 +342,7 @@ class Session:
 
     def _mirror(self, raised: Any) -> BaseException:
         """The candidate's exception, raised among the tests: of the nearest built-in class, or a class made for it."""
-        if not _is_report(raised):
+        if not report.is_valid(raised):
             return self.end("malformed: not a report of an exception")
         kind = _builtin_exception(raised["bases"])
         number = raised["class"]
@@ -370,31 +375,6 @@ def _builtin_exception(names: list[Any]) -> type[BaseException]:
         if isinstance(kind, type) and issubclass(kind, BaseException) and kind not in (Ended, Unsplittable):
             return kind
     return Exception
-
-
-def _is_report(raised: Any) -> bool:
-    """Every field that is read later has its type: the sender is not trusted."""
-    if type(raised) is not dict or type(raised.get("type")) is not str or type(raised.get("bases")) is not list:
-        return False
-    links = raised.get("links")
-    return type(links) is list and 0 < len(links) <= 100 and all(_is_link(link) for link in links) and "class" in raised
-
-
-def _is_link(link: Any) -> bool:
-    return (
-        type(link) is dict
-        and type(link.get("text")) is str
-        and link.get("how") in (None, "cause", "context")
-        and type(link.get("frames")) is list
-        and all(_is_frame(frame) for frame in link["frames"])
-    )
-
-
-def _is_frame(frame: Any) -> bool:
-    if type(frame) is not list or len(frame) != 6 or type(frame[1]) is not str or type(frame[5]) is not bool:
-        return False
-    numbers = [frame[0], *frame[2:5]]
-    return type(frame[0]) is int and all(n is None or (type(n) is int and 0 <= n < 1 << 31) for n in numbers)
 
 
 def _is_importable(value: Any) -> bool:

@@ -19,8 +19,9 @@ _print_exception = sys.__excepthook__
 _SUGGESTION = re.compile(r"\. (Did you mean: |Did you forget to import )[^\n]*\?\n?\Z")
 
 Link = dict[str, Any]
-"""`frames`: [line, function, end line, column, end column, of the program itself] each, outermost first; `text`: the lines after them;
-`how`: "cause" or "context" where another exception printed before led to this one."""
+"""`frames`: [line, function, end line, column, end column, of the program itself] each, outermost first; `text`: the
+lines after them; `how`: "cause" or "context" where another exception printed before led to this one.
+"""
 
 
 def describe(error: BaseException, code: CodeType | None, handle: int, arguments: Any) -> dict[str, Any]:
@@ -104,8 +105,8 @@ def text_of(error: BaseException) -> str:
 
 
 def _printed(error: BaseException, alone: bool) -> str:
-    """What the interpreter itself prints of an uncaught exception: its `traceback` module knows no "Did you mean" before
-    Python 3.12 and shows syntax errors differently. `alone` leaves out frames and earlier exceptions.
+    """What the interpreter itself prints of an uncaught exception: its `traceback` module knows no "Did you mean"
+    before Python 3.12 and shows syntax errors differently. `alone` leaves out frames and earlier exceptions.
     """
     kept = error.__traceback__, error.__context__, error.__cause__, error.__suppress_context__
     before, sys.stderr = sys.stderr, io.StringIO()
@@ -119,3 +120,28 @@ def _printed(error: BaseException, alone: bool) -> str:
     finally:
         sys.stderr = before
         error.__traceback__, error.__context__, error.__cause__, error.__suppress_context__ = kept
+
+
+def is_valid(raised: Any) -> bool:
+    """Every field that is read later has its type: the sender is not trusted."""
+    if type(raised) is not dict or type(raised.get("type")) is not str or type(raised.get("bases")) is not list:
+        return False
+    links = raised.get("links")
+    return type(links) is list and 0 < len(links) <= 100 and all(_is_link(link) for link in links) and "class" in raised
+
+
+def _is_link(link: Any) -> bool:
+    return (
+        type(link) is dict
+        and type(link.get("text")) is str
+        and link.get("how") in (None, "cause", "context")
+        and type(link.get("frames")) is list
+        and all(_is_frame(frame) for frame in link["frames"])
+    )
+
+
+def _is_frame(frame: Any) -> bool:
+    if type(frame) is not list or len(frame) != 6 or type(frame[1]) is not str or type(frame[5]) is not bool:
+        return False
+    numbers = [frame[0], *frame[2:5]]
+    return type(frame[0]) is int and all(n is None or (type(n) is int and 0 <= n < 1 << 31) for n in numbers)

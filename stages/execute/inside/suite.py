@@ -11,22 +11,22 @@ from typing import Any
 from stages.execute.inside import certify, codec, remote, report
 
 FILE_NAME = "<string>"
-UNSPLITTABLE_NAMES = frozenset(
-    "globals locals vars eval exec compile __import__ redirect_stdout redirect_stderr patch monkeypatch inspect".split()
+UNSPLITTABLE_NAMES = certify.words(
+    "globals locals vars eval exec compile __import__ redirect_stdout redirect_stderr patch monkeypatch inspect"
 )
 """What looks into the one namespace that solution and tests then share, or replaces a part of it."""
 UNSPLITTABLE_MODULES = frozenset({"__main__", "inspect", "unittest.mock", "asyncio", "pickle"})
 UNSPLITTABLE_NODES = frozenset({ast.AsyncFunctionDef, ast.Await, ast.AsyncFor, ast.AsyncWith})
-UNSPLITTABLE_ATTRIBUTES = frozenset(
-    "__globals__ __code__ __closure__ __dict__ stdout stdin stderr modules redirect_stdout redirect_stderr patch".split()
+UNSPLITTABLE_ATTRIBUTES = certify.words(
+    "__globals__ __code__ __closure__ __dict__ stdout stdin stderr modules redirect_stdout redirect_stderr patch"
 )
 
-JUDGING_BUILTINS = frozenset(
-    """abs all any ascii bin bool bytearray bytes callable chr complex dict dir divmod enumerate filter float format frozenset
+JUDGING_BUILTINS = certify.words("""abs all any ascii bin bool bytearray bytes callable chr complex dict dir divmod enumerate filter float format frozenset
     getattr hasattr hash hex id int isinstance issubclass iter len list map next object oct ord print range repr
-    reversed round set slice sorted str tuple type zip""".split()
-)
-"""Built-ins that tests judge with. A solution that defines one of these names does not get to replace it for the tests."""
+    reversed round set slice sorted str tuple type zip""")
+"""Built-ins that tests judge with. A solution that defines one of these names does not get to replace it for the
+tests.
+"""
 
 BUILTINS = frozenset(vars(builtins))
 HARMLESS_MODULES = remote.MODULES - {"sys", "time"}
@@ -65,10 +65,11 @@ class Suite:
         self.in_process = self._leaves_no_trace()
 
     def _plan(self, tree: ast.Module) -> list[tuple[str, list[Any]]]:
-        """The calls that the tests make first, in order, as far as their text alone determines them: function name and encoded
-        arguments. The candidate makes them without being asked each time, which saves most of the conversation.
+        """The calls that the tests make first, in order, as far as their text alone determines them: function name and
+        encoded arguments. The candidate makes them without being asked each time, which saves most of the
+        conversation.
         """
-        imported = set()
+        imported: set[str] = set()
         plan: list[tuple[str, list[Any]]] = []
         for statement in tree.body:
             if type(statement) in _IMPORTS:
@@ -88,7 +89,8 @@ class Suite:
     def may_be_solutions(self, name: str) -> bool:
         """Whether the tests mean the solution's definition of a name rather than the built-in one.
 
-        The built-in one, except where nothing but a built-in's name can be the function under test (MBPP 126 asks for `sum`).
+        The built-in one, except where nothing but a built-in's name can be the function under test (MBPP 126 asks for
+        `sum`).
         """
         return name not in BUILTINS or name in self.replaceable
 
@@ -133,7 +135,9 @@ def _bound_names(nodes: list[ast.AST]) -> Iterator[str]:
 
 
 def _certain_call(statement: ast.stmt, harmless: set[str]) -> ast.Call | None:
-    """The one call of the solution that an assert makes whatever happens, if all else in it is literals and `harmless` names."""
+    """The one call of the solution that an assert makes whatever happens, if all else in it is literals and `harmless`
+    names.
+    """
     if not isinstance(statement, ast.Assert):
         return None
     foreign = [node for node in certify.walk(statement) if type(node) is ast.Name and node.id not in harmless]
@@ -189,7 +193,9 @@ def _imported_modules(nodes: list[ast.AST]) -> Iterator[str]:
 
 
 def _definitions(tree: ast.Module, setup_lines: int) -> list[tuple[frozenset[str], str]]:
-    """Top-level statements that a solution may rely on, with the names they bind. Values of the tests are not among them."""
+    """Top-level statements that a solution may rely on, with the names they bind. Values of the tests are not among
+    them.
+    """
     found: list[tuple[frozenset[str], str]] = []
     for statement in tree.body:
         in_setup = statement.lineno <= setup_lines
@@ -201,19 +207,21 @@ def _definitions(tree: ast.Module, setup_lines: int) -> list[tuple[frozenset[str
 
 
 class Scope(dict[str, Any]):
-    """Globals of the tests. A name that they do not define is the solution's, as in one namespace; then the built-in one."""
+    """Globals of the tests. A name that they do not define is the solution's, as in one namespace; then the built-in
+    one.
+    """
 
     def __init__(self, suite: Suite, session: remote.Session, values: dict[str, Any]) -> None:
         super().__init__(__name__="__main__", __builtins__=builtins)
         self.suite = suite
         self.session = session
-        self.values = values
+        self.solutions = values
         self.as_of_call = 0
 
     def __missing__(self, name: str) -> Any:
-        if name not in self.values or not self.suite.may_be_solutions(name):
+        if name not in self.solutions or not self.suite.may_be_solutions(name):
             raise KeyError(name)
-        value = self.session.decode(self.values[name])
+        value = self.session.decode(self.solutions[name])
         if isinstance(value, (remote.Handle, type)) or self.as_of_call == self.session.calls:
             return value
         return self.session.ask(op="global", name=name)

@@ -94,7 +94,8 @@ def clean(text: str) -> str:
 
 
 def links_of(error: BaseException, tests: set[CodeType], offset: int) -> list[report.Link]:
-    """The chain of an exception that left the tests, with the candidate's own frames and links where it came from there.
+    """The chain of an exception that left the tests, with the candidate's own frames and links where it came from
+    there.
 
     `tests` are the code objects of the tests, whose lines begin after `offset` lines of the program.
     """

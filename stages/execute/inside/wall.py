@@ -1,8 +1,9 @@
-"""The inner wall: namespaces, a root of its own, resource limits and a user of its own for whoever runs model-written code.
+"""The inner wall: namespaces, a root of its own, resource limits and a user of its own for whoever runs model-written
+code.
 
 Used between fork and exec by the keeper (namespaces, root) and by a zygote's children (limits, user). Every step that
-the machine refuses is left out and missing from the returned list, so that what was reached can be recorded.
-Kernel interfaces as in unshare(2), pivot_root(2), prctl(2), capabilities(7).
+the machine refuses is left out and missing from the returned list, so that what was reached can be recorded. Kernel
+interfaces as in unshare(2), pivot_root(2), prctl(2), capabilities(7).
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ DEVICES = ("null", "zero", "random", "urandom")
 
 
 class Kernel:
-    """The few system calls that Python 3.11 does not offer. Loaded only before an exec: ctypes would weigh on every fork."""
+    """The few system calls that Python 3.11 does not offer. Loaded only before an exec: ctypes would weigh on every
+    fork.
+    """
 
     def __init__(self) -> None:
         import ctypes

@@ -1,4 +1,6 @@
-"""Frames between the processes of the sandbox: a JSON message and an optional block of bytes, with lengths before them."""
+"""Frames between the processes of the sandbox: a JSON message and an optional block of bytes, with lengths before
+them.
+"""
 
 from __future__ import annotations
 
@@ -22,6 +24,10 @@ class Malformed(Exception):
     """The peer sent something that is not a frame. From a candidate this is its failure, never ours."""
 
 
+class Overflow(Exception):
+    """The peer wrote more beside its frames than it may."""
+
+
 def pack(message: object, blob: bytes = b"") -> bytes:
     """One frame. Raises Malformed when it would be larger than `LARGEST`, ValueError for an int too long for JSON."""
     text = json.dumps(message, separators=(",", ":")).encode()
@@ -31,6 +37,7 @@ def pack(message: object, blob: bytes = b"") -> bytes:
 
 
 def unpack(text: bytes) -> Any:
+    """The message of a frame. Raises Malformed."""
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -50,6 +57,7 @@ def read_exactly(descriptor: int, size: int) -> bytes:
 
 
 def read_frame(descriptor: int) -> tuple[Any, bytes]:
+    """The next frame of a pipe. Raises Closed or Malformed."""
     head, tail = HEADER.unpack(read_exactly(descriptor, HEADER.size))
     if head + tail > LARGEST:
         raise Malformed("frame over the limit")
@@ -57,6 +65,7 @@ def read_frame(descriptor: int) -> tuple[Any, bytes]:
 
 
 def write_frame(descriptor: int, message: object, blob: bytes = b"") -> None:
+    """A frame into a pipe. Raises OSError where nobody reads it."""
     view = memoryview(pack(message, blob))
     while view:
         view = view[os.write(descriptor, view) :]
@@ -74,12 +83,14 @@ class Channel:
         self.buffer = b""
 
     def send(self, message: object, blob: bytes = b"") -> None:
+        """Raises Closed."""
         try:
             self.sock.sendall(pack(message, blob))
         except OSError:
             raise Closed from None
 
     def receive(self) -> tuple[Any, bytes]:
+        """The next frame. Raises Closed, Malformed, or what `wait` raises."""
         head, tail = HEADER.unpack(self._take(HEADER.size))
         if head + tail > LARGEST:
             raise Malformed("frame over the limit")
@@ -107,4 +118,5 @@ class Channel:
         self.buffer = b"".join(pieces)
 
     def close(self) -> None:
+        """End the conversation."""
         self.sock.close()

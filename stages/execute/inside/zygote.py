@@ -21,8 +21,21 @@ from typing import Any
 
 from stages.execute.inside import candidate, parser, wall, wire
 
-PRELOADED = ("math", "re", "collections", "itertools", "functools", "heapq", "bisect", "string", "operator", "copy", "random")
-"""Imported once before any fork: what most solutions import. Each further module makes every fork dearer under gVisor."""
+PRELOADED = (
+    "math",
+    "re",
+    "collections",
+    "itertools",
+    "functools",
+    "heapq",
+    "bisect",
+    "string",
+    "operator",
+    "copy",
+    "random",
+)
+"""Imported once before any fork: what most solutions import. Each further module makes every fork dearer under gVisor.
+"""
 
 SCRATCH = "/tmp"
 
@@ -58,7 +71,8 @@ class Zygote:
         self.roles = roles
         self.children: set[int] = set()
         self.owns_everybody = "pid" in config["walls"] and os.getpid() == 1
-        """True where this is the first process of a pid namespace of its own: only then may it kill whatever it sees."""
+        """True where this is the first process of a pid namespace of its own: only then may it kill whatever it sees.
+        """
 
     def serve(self) -> None:
         """Answer one request."""

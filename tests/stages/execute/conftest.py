@@ -27,4 +27,8 @@ def references() -> list[Program]:
     if not MBPP.exists():
         pytest.skip(f"MBPP is not at {MBPP}")
     rows = [json.loads(line) for line in MBPP.read_text().splitlines()]
-    return [Program("", row["code"], row["test_setup_code"], tuple(row["test_list"])) for row in rows if row["task_id"] != SLOW_TASK]
+    return [
+        Program("", row["code"], row["test_setup_code"], tuple(row["test_list"]))
+        for row in rows
+        if row["task_id"] != SLOW_TASK
+    ]

@@ -1,5 +1,6 @@
 """Programs that fail in many ways, and what CPython itself prints about them."""
 
+# ruff: noqa: E501 -- a program is one line
 from __future__ import annotations
 
 import os
@@ -60,7 +61,10 @@ def program(solution: str) -> Program:
 
 def text(program: Program) -> str:
     """As it is executed."""
-    return "\n".join([program.prompt + program.solution, *([program.setup] if program.setup else []), *program.tests]) + "\n"
+    return (
+        "\n".join([program.prompt + program.solution, *([program.setup] if program.setup else []), *program.tests])
+        + "\n"
+    )
 
 
 def printed_by_cpython(program: Program, folder: Path) -> str:
@@ -68,7 +72,9 @@ def printed_by_cpython(program: Program, folder: Path) -> str:
     path = folder / "program.py"
     path.write_text(text(program), newline="")
     command = [sys.executable, "-I", "-W", "ignore", str(path)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL, env=_environment(), check=False)
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL, env=_environment(), check=False
+    )
     return _without_library(done.stderr.replace(str(path), "<string>"))
 
 

@@ -1,5 +1,6 @@
 """What may share a process, and what may not."""
 
+# ruff: noqa: E501 -- a program is one line
 from __future__ import annotations
 
 import ast

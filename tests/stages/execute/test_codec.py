@@ -53,7 +53,11 @@ def test_a_scalar_comes_out_with_all_its_digits(value: Any) -> None:
     assert repr(cross(value)) == repr(value)
 
 
-@given(st.recursive(st.none() | st.integers() | st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)))
+@given(
+    st.recursive(
+        st.none() | st.integers() | st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)
+    )
+)
 def test_any_json_decodes_to_plain_values_or_is_refused(tree: Any) -> None:
     try:
         Decoder(refuse).decode(tree)

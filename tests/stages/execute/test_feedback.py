@@ -42,7 +42,9 @@ def test_feedback_of_mutants_is_what_the_interpreter_prints(references: list[Pro
 def test_the_end_is_kept_and_carets_can_be_left_out() -> None:
     with Judge(limits=Limits(feedback_chars=40, carets=False), sandbox="process", workers=1) as judge:
         first, second = judge.run([program("def f(x): return 1/0"), program("x = = 1")])
-    assert first.feedback == "n f\nZeroDivisionError: division by zero\n"[-40:] or first.feedback.endswith("division by zero\n")
+    assert first.feedback == "n f\nZeroDivisionError: division by zero\n"[-40:] or first.feedback.endswith(
+        "division by zero\n"
+    )
     assert len(first.feedback) == 40
     assert "^" not in second.feedback
     assert second.feedback.endswith("SyntaxError: invalid syntax\n")
@@ -50,7 +52,9 @@ def test_the_end_is_kept_and_carets_can_be_left_out() -> None:
 
 def test_line_numbers_are_those_of_the_whole_program(judge: Judge) -> None:
     prompt = 'def f(x):\n    """Doc."""\n'
-    verdict = next(judge.run([Program(prompt, "    return x", "import math", ("assert f(1) == 1", "assert f(1) == 2"))]))
+    verdict = next(
+        judge.run([Program(prompt, "    return x", "import math", ("assert f(1) == 1", "assert f(1) == 2"))])
+    )
     assert verdict.feedback.splitlines()[1:3] == ['  File "<string>", line 6, in <module>', f"    {TEST}"]
 
 

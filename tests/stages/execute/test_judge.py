@@ -1,5 +1,6 @@
 """Verdicts: their order, their sameness, and what tests may be made of."""
 
+# ruff: noqa: E501 -- a program is one line
 from __future__ import annotations
 
 import os
@@ -95,7 +96,9 @@ def test_no_programs_and_no_tests(judge: Judge) -> None:
 @pytest.mark.slow
 def test_all_references_pass(judge: Judge, references: list[Program]) -> None:
     verdicts = list(judge.run(references))
-    assert Counter((verdict.outcome, verdict.isolation) for verdict in verdicts) == {("passed", "process-split"): len(references)}
+    assert Counter((verdict.outcome, verdict.isolation) for verdict in verdicts) == {
+        ("passed", "process-split"): len(references)
+    }
 
 
 @pytest.mark.slow
@@ -120,16 +123,27 @@ def test_a_dead_sandbox_is_replaced_and_its_program_tried_again() -> None:
 
 def test_a_missing_runsc_is_one_clear_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nonexistent")
-    with pytest.raises(SandboxUnavailable, match=r"runsc is not on the PATH; install"), Judge(limits=Limits(), sandbox="gvisor", workers=1):
+    with (
+        pytest.raises(SandboxUnavailable, match=r"runsc is not on the PATH; install"),
+        Judge(limits=Limits(), sandbox="gvisor", workers=1),
+    ):
         pass
 
 
 @pytest.mark.slow
 def test_two_judges_do_not_disturb_each_other() -> None:
     bomb = "def f(x):\n    import os\n    while True:\n        try: os.fork()\n        except OSError: pass"
-    honest = [program(f"import os\ndef f(x):\n    p = os.fork()\n    if not p: os._exit(0)\n    os.waitpid(p, 0)\n    return 2  # {number}") for number in range(20)]
+    honest = [
+        program(
+            f"import os\ndef f(x):\n    p = os.fork()\n    if not p: os._exit(0)\n    os.waitpid(p, 0)\n    return 2  # {number}"
+        )
+        for number in range(20)
+    ]
     limits = Limits(timeout_seconds=2)
-    with Judge(limits=limits, sandbox="process", workers=1) as one, Judge(limits=limits, sandbox="process", workers=1) as other:
+    with (
+        Judge(limits=limits, sandbox="process", workers=1) as one,
+        Judge(limits=limits, sandbox="process", workers=1) as other,
+    ):
         thread = threading.Thread(target=lambda: list(one.run([program(bomb)])))
         thread.start()
         assert {verdict.outcome for verdict in other.run(honest)} == {"passed"}

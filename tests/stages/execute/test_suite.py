@@ -1,5 +1,6 @@
 """What is known of a problem's tests before they are evaluated."""
 
+# ruff: noqa: E501 -- a program is one line
 from __future__ import annotations
 
 import pytest
