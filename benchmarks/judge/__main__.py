@@ -39,7 +39,8 @@ def main() -> None:
         if row["task_id"] != SLOW
     ]
     print(
-        f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, load {os.getloadavg()[0]:.1f}"
+        f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, "
+        f"load {os.getloadavg()[0]:.1f}"
     )
     print(f"{'method':44} {'sol/s':>8} {'CPU ms':>8} {'start s':>8}  outcomes")
     for name, measure in methods(programs, arguments.workers).items():

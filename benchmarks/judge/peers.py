@@ -35,7 +35,7 @@ def human_eval(program: str, timeout: float) -> bool:
 
 
 def fork_and_pipe(program: str, timeout: float) -> bool:
-    """A fork of this process per program, the verdict on a pipe: the fastest of the methods that use one process each."""
+    """A fork of this process per program, the verdict on a pipe: the fastest with one process each."""
     reader, writer = os.pipe()
     pid = os.fork()
     if pid == 0:

@@ -31,6 +31,8 @@ def _body(name: str, lines: str, **more: object) -> Attack:
     return Attack(name, f"def f(x):\n{indented}\n", **more)  # type: ignore[arg-type]
 
 
+SWALLOW = ("try:\n    f(1)\nexcept:\n    pass", "assert True")
+
 EXITS = [
     Attack("A1 exit at import", "import sys\nsys.exit(0)", error_type="SystemExit"),
     _body("A2 exit in the function", "import sys\nsys.exit(0)", error_type="SystemExit"),
@@ -247,6 +249,8 @@ RESOURCES = [
         "while True:\n    try:\n        while True: pass\n    except BaseException: pass",
         outcomes=_SPIN,
     ),
+    _body("E2 tests that swallow the end", "while True: pass", outcomes=_SPIN, tests=SWALLOW),
+    _body("A3 tests that swallow the exit", "import os\nos._exit(0)", error_type="SystemExit", tests=SWALLOW),
     _body("E4 sleep", "import time\ntime.sleep(1000)", outcomes=_SPIN),
     _body("E5 input", "return input()", error_type="EOFError"),
     _body("E6 fork bomb", "import os\nwhile True:\n    try: os.fork()\n    except OSError: pass", outcomes=_SPIN),

@@ -34,7 +34,7 @@ class OutputLimit(BaseException):
 
 
 class Sink(io.TextIOBase):
-    """Standard output of a shared candidate: counted and forgotten. Certified code can reach it only through `print`."""
+    """Standard output of a shared candidate, counted and forgotten. Certified code reaches it only through `print`."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
@@ -53,7 +53,7 @@ def main(channel: wire.Channel, config: dict[str, Any], shared: bool) -> None:
     _dress_like_a_script()
     sink = Sink(config["limits"]["output_kib"] << 10) if shared else None
     if sink is not None:
-        sys.stdout = sys.stderr = sink  # type: ignore[assignment]
+        sys.stdout = sys.stderr = sink
     candidate = Candidate(channel, sink)
     sys.setrecursionlimit(RECURSION + _depth())
     with contextlib.suppress(wire.Closed):
@@ -65,8 +65,8 @@ def _dress_like_a_script() -> None:
     """What `site` adds and scripts expect; the interpreter runs without it."""
     import _sitebuiltins
 
-    builtins.exit = _sitebuiltins.Quitter("exit", "Ctrl-D (i.e. EOF)")  # type: ignore[assignment]
-    builtins.quit = _sitebuiltins.Quitter("quit", "Ctrl-D (i.e. EOF)")  # type: ignore[assignment]
+    builtins.exit = _sitebuiltins.Quitter("exit", "Ctrl-D (i.e. EOF)")
+    builtins.quit = _sitebuiltins.Quitter("quit", "Ctrl-D (i.e. EOF)")
     sys.argv[:] = ["<string>"]
 
 
@@ -93,6 +93,7 @@ class Callback:
         self.__name__ = name
 
     def __call__(self, *arguments: Any, **keywords: Any) -> Any:
+        """Ask the referee."""
         return self._ask(self._number, arguments, keywords)
 
 
@@ -304,6 +305,8 @@ PLAIN_BASES: dict[type, Callable[[Any], Any]] = {
     frozenset: lambda value: frozenset(frozenset.__iter__(value)),
     dict: lambda value: dict(dict.items(value)),
 }
+COMPARED = """eq ne lt le gt ge add sub mul truediv floordiv mod pow matmul and_ or_ xor lshift rshift neg pos invert
+    contains index""".split()  # noqa: SIM905 -- reads better than twenty literals
 OPERATIONS: dict[str, Callable[..., Any]] = {
     "len": len, "iter": iter, "next": next, "bool": bool, "str": str, "repr": repr, "int": int, "float": float,
     "hash": hash, "abs": abs, "getitem": operator.getitem, "setitem": operator.setitem, "delitem": operator.delitem,
@@ -313,8 +316,7 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
     "exit": lambda manager: type(manager).__exit__(manager, None, None, None),
     **{
         name: getattr(operator, name)
-        for name in ("eq", "ne", "lt", "le", "gt", "ge", "add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul", "and_", "or_",
-        "xor", "lshift", "rshift", "neg", "pos", "invert", "contains", "index")
+        for name in COMPARED
     },
 }  # fmt: skip
 ANSWERS: dict[str, Callable[[Candidate, dict[str, Any], bytes], dict[str, Any]]] = {

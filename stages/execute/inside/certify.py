@@ -23,9 +23,11 @@ def words(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-SAFE_BUILTINS = words("""abs all any ascii bin bool bytearray bytes chr complex dict divmod enumerate filter float frozenset hash hex int
-    isinstance iter len list map max min next oct ord pow print range repr reversed round set slice sorted str sum tuple zip
-    True False None NotImplemented Ellipsis""") | {
+SAFE_BUILTINS = words(
+    """abs all any ascii bin bool bytearray bytes chr complex dict divmod enumerate filter float frozenset hash
+    hex int isinstance iter len list map max min next oct ord pow print range repr reversed round set slice
+    sorted str sum tuple zip True False None NotImplemented Ellipsis"""
+) | {
     name
     for name, value in vars(builtins).items()
     if isinstance(value, type) and issubclass(value, Exception) and not issubclass(value, (MemoryError, RecursionError))
@@ -34,8 +36,10 @@ SAFE_BUILTINS = words("""abs all any ascii bin bool bytearray bytes chr complex 
 MODULES: dict[str, frozenset[str]] = {
     "math": frozenset(name for name in dir(__import__("math")) if not name.startswith("_")),
     "cmath": words("acos asin atan cos e exp inf isclose log log10 phase pi polar rect sin sqrt tan tau"),
-    "itertools": words("""accumulate chain combinations combinations_with_replacement compress count cycle dropwhile filterfalse groupby
-        islice pairwise permutations product repeat starmap takewhile tee zip_longest"""),
+    "itertools": words(
+        """accumulate chain combinations combinations_with_replacement compress count cycle dropwhile
+        filterfalse groupby islice pairwise permutations product repeat starmap takewhile tee zip_longest"""
+    ),
     "collections": words("Counter OrderedDict defaultdict deque namedtuple"),
     "functools": words("reduce partial lru_cache cache cmp_to_key"),
     "heapq": words("heapify heappop heappush heappushpop heapreplace merge nlargest nsmallest"),
@@ -43,17 +47,21 @@ MODULES: dict[str, frozenset[str]] = {
     "string": words(
         "ascii_letters ascii_lowercase ascii_uppercase digits hexdigits octdigits printable punctuation whitespace"
     ),
-    "operator": words("""add and_ concat contains countOf eq floordiv ge getitem gt index indexOf inv invert is_ is_not itemgetter le lt mod
-        mul ne neg not_ or_ pos pow sub truediv truth xor"""),
-    "re": words("""A ASCII DOTALL I IGNORECASE M MULTILINE S VERBOSE X compile escape findall finditer fullmatch match search split sub
-        subn"""),
-    "typing": words("""Any Callable Deque Dict FrozenSet Generator Iterable Iterator List Mapping Optional Sequence Set Tuple
-        Union"""),
+    "operator": words(
+        """add and_ concat contains countOf eq floordiv ge getitem gt index indexOf inv invert is_ is_not
+        itemgetter le lt mod mul ne neg not_ or_ pos pow sub truediv truth xor"""
+    ),
+    "re": words(
+        """A ASCII DOTALL I IGNORECASE M MULTILINE S VERBOSE X compile escape findall finditer fullmatch match
+        search split sub subn"""
+    ),
+    "typing": words(
+        """Any Callable Deque Dict FrozenSet Generator Iterable Iterator List Mapping Optional Sequence Set
+        Tuple Union"""
+    ),
     "sys": frozenset({"maxsize"}),
     "copy": frozenset({"copy", "deepcopy"}),
 }
-IMMUTABLE_CLASSES = words("OrderedDict defaultdict deque partial")
-"""Classes written in C: an attribute cannot be stored on them, so they may appear as values."""
 PYTHON_CLASSES = frozenset({"Counter"})
 """Classes that could be written to: only ever called."""
 
@@ -95,20 +103,21 @@ REFUSED_NAMES = vars(builtins).keys() - SAFE_BUILTINS | SCRIPT_BUILTINS
 PRIVATE_PREFIXES = ("_", "gi_", "cr_", "ag_", "f_", "tb_", "co_", "func_", "im_")
 OWN_METHODS = frozenset(
     f"__{name}__"
-    for name in words("""init repr str eq ne lt le gt ge hash len iter next getitem setitem contains call add sub mul neg bool
-    abs""")
+    for name in words(
+        """init repr str eq ne lt le gt ge hash len iter next getitem setitem contains call add sub mul neg bool
+        abs"""
+    )
 )
 
-NODES = frozenset({
-    ast.Module, ast.FunctionDef, ast.Lambda, ast.arguments, ast.arg, ast.Return, ast.Assign, ast.AugAssign, ast.AnnAssign,
-    ast.Delete, ast.For, ast.While, ast.If, ast.Raise, ast.Try, ast.ExceptHandler, ast.Assert, ast.Import, ast.ImportFrom,
-    ast.alias, ast.Global, ast.Nonlocal, ast.Expr, ast.Pass, ast.Break, ast.Continue, ast.BoolOp, ast.NamedExpr, ast.BinOp,
-    ast.UnaryOp, ast.IfExp, ast.Dict, ast.Set, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp, ast.comprehension,
-    ast.Yield, ast.YieldFrom, ast.Compare, ast.Call, ast.keyword, ast.FormattedValue, ast.JoinedStr, ast.Constant,
-    ast.Attribute, ast.Subscript, ast.Starred, ast.Name, ast.List, ast.Tuple, ast.Slice, ast.ClassDef,
-    *ast.cmpop.__subclasses__(),
-})  # fmt: skip
-
+NODES = frozenset(
+    getattr(ast, name)
+    for name in words(
+        """Module FunctionDef Lambda arguments arg Return Assign AugAssign AnnAssign Delete For While If Raise Try
+        ExceptHandler Assert Import ImportFrom alias Global Nonlocal Expr Pass Break Continue BoolOp NamedExpr BinOp
+        UnaryOp IfExp Dict Set ListComp SetComp DictComp GeneratorExp comprehension Yield YieldFrom Compare Call keyword
+        FormattedValue JoinedStr Constant Attribute Subscript Starred Name List Tuple Slice ClassDef"""
+    )
+) | frozenset(ast.cmpop.__subclasses__())
 
 _LEAVES = frozenset({ast.Constant, ast.Name, ast.alias, ast.Pass, ast.Break, ast.Continue})
 

@@ -259,7 +259,7 @@ def _named_tuple(name: str, fields: tuple[str, ...]) -> type:
             raise CodecError("not the fields of a named tuple")
         if len(_named_tuples) > 1000:
             _named_tuples.clear()
-        _named_tuples[name, fields] = namedtuple(name, fields)  # type: ignore[misc]
+        _named_tuples[name, fields] = namedtuple(name, fields)
     return _named_tuples[name, fields]
 
 

@@ -32,7 +32,7 @@ def main(channel: wire.Channel, config: dict[str, Any], shared: bool) -> None:
 
 
 def answer(request: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
-    """Compile what is asked for. Whatever the compiler raises is CPython's answer to the program, so it is the reply."""
+    """Compile what is asked for. Whatever the compiler raises is CPython's answer to the program: it is the reply."""
     try:
         if request["op"] == "program":
             return {"certified": False, "reads": []}, marshal.dumps(_compile(request["program"]))

@@ -18,8 +18,10 @@ from typing import Any
 
 from stages.execute.inside import certify, codec, report, wire
 
-MODULES = certify.words("""array bisect calendar cmath collections copy datetime decimal fractions functools heapq itertools json math numbers operator
-    random re statistics string sys time typing""")
+MODULES = certify.words(
+    """array bisect calendar cmath collections copy datetime decimal fractions functools heapq itertools json
+    math numbers operator random re statistics string sys time typing"""
+)
 """Modules that tests may take by a name the solution imported. The referee imports its own: a patched one stays
 behind.
 """
@@ -50,6 +52,7 @@ class Handle:
             object.__setattr__(self, name, value)
 
     def __call__(self, *arguments: Any, **keywords: Any) -> Any:
+        """Call it in the candidate."""
         return self._leti_session.call(self, arguments, keywords)
 
     def __getattr__(self, name: str) -> Any:

@@ -21,9 +21,11 @@ UNSPLITTABLE_ATTRIBUTES = certify.words(
     "__globals__ __code__ __closure__ __dict__ stdout stdin stderr modules redirect_stdout redirect_stderr patch"
 )
 
-JUDGING_BUILTINS = certify.words("""abs all any ascii bin bool bytearray bytes callable chr complex dict dir divmod enumerate filter float format frozenset
-    getattr hasattr hash hex id int isinstance issubclass iter len list map next object oct ord print range repr
-    reversed round set slice sorted str tuple type zip""")
+JUDGING_BUILTINS = certify.words(
+    """abs all any ascii bin bool bytearray bytes callable chr complex dict dir divmod enumerate filter float
+    format frozenset getattr hasattr hash hex id int isinstance issubclass iter len list map next object oct ord
+    print range repr reversed round set slice sorted str tuple type zip"""
+)
 """Built-ins that tests judge with. A solution that defines one of these names does not get to replace it for the
 tests.
 """
@@ -95,7 +97,7 @@ class Suite:
         return name not in BUILTINS or name in self.replaceable
 
     def needed_by(self, reads: list[str]) -> list[str]:
-        """Statements of the tests that define names the solution reads: every import, and whatever else setup defines."""
+        """Statements that define names the solution reads: every import, and whatever else setup defines."""
         return [statement for names, statement in self.definitions if not names.isdisjoint(reads)]
 
     def _needs_one_namespace(self, unresolved: set[str]) -> bool:

@@ -6,7 +6,6 @@ import contextlib
 import os
 import random
 import signal
-import sys
 import time
 from collections.abc import Iterator
 from functools import lru_cache
@@ -76,7 +75,7 @@ class Trial:
         }  # fmt: skip
 
     def _apart(self, suite: Suite) -> Finding:
-        """Tests here, solution there: in a process that is shared where that is harmless, and at any doubt in its own."""
+        """Tests here, solution there: in a shared process where that is harmless, and at any doubt in its own."""
         parsed, code = self._parse("solution")
         if isinstance(parsed, Finding):
             return parsed
@@ -212,7 +211,7 @@ class Trial:
             self.referee.drop_shared()
 
     def _raised(self, error: BaseException, suite: Suite | None) -> Finding:
-        """The finding on an exception that left the tests, or the whole program where there is no suite apart from it."""
+        """The finding on an exception that left the tests, or the whole program where there is no suite."""
         sent = getattr(error, "_leti_report", None)
         name = sent["type"] if sent else type(error).__name__
         if name == "MemoryError":

@@ -57,7 +57,7 @@ class Kernel:
         self.call("umount2", target.encode(), MNT_DETACH)
 
     def pivot(self, root: str) -> None:
-        """Make `root` the root and leave nothing of the old one reachable: pivot_root(".", ".") as in its manual page."""
+        """Make `root` the root and leave nothing of the old one: pivot_root(".", ".") as in its manual page."""
         os.chdir(root)
         self.call("pivot_root", b".", b".")
         self.unmount(".")

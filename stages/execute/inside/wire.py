@@ -45,7 +45,7 @@ def unpack(text: bytes) -> Any:
 
 
 def read_exactly(descriptor: int, size: int) -> bytes:
-    """Never reads past the frame: a successor of this process may go on with the same pipe. Raises Closed at its end."""
+    """Never more than asked for: a successor of this process may go on with the same pipe. Raises Closed."""
     pieces = []
     while size:
         piece = os.read(descriptor, min(size, 1 << 20))
