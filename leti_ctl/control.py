@@ -29,7 +29,6 @@ from stages.contract.run import Run, resume_spec
 from stages.contract.spec import RunSpec
 from stages.contract.store import Store
 
-
 M = TypeVar("M", bound=BaseModel)
 
 
