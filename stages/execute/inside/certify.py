@@ -168,28 +168,30 @@ class _Check:
 
     def run(self) -> None:
         for node in self.nodes:
-            if type(node) not in NODES:
-                raise _Doubt(type(node).__name__)
-            self._collect(node)
+            kind = type(node)
+            if kind not in NODES:
+                raise _Doubt(kind.__name__)
+            if kind in COLLECTORS:
+                COLLECTORS[kind](self, node)
         if self.defined & (self.modules.keys() | self.python_classes):
             raise _Doubt("a name has two meanings")
         for node in self.nodes:
-            check = CHECKS.get(type(node))
-            if check is not None:
-                check(self, node)
+            kind = type(node)
+            if kind in CHECKS:
+                CHECKS[kind](self, node)
 
-    def _collect(self, node: ast.AST) -> None:
-        if isinstance(node, (ast.Import, ast.ImportFrom)):
-            self._collect_import(node)
-        elif isinstance(node, ast.ClassDef):
-            self._collect_class(node)
-        elif isinstance(node, ast.FunctionDef):
-            self.defined.add(node.name)
-        elif isinstance(node, ast.arg):
-            self.defined.add(node.arg)
-        elif isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load):
+    def _collect_name(self, node: ast.Name) -> None:
+        if type(node.ctx) is not ast.Load:
             self.defined.add(node.id)
-        elif isinstance(node, ast.ExceptHandler) and node.name:
+
+    def _collect_function(self, node: ast.FunctionDef) -> None:
+        self.defined.add(node.name)
+
+    def _collect_argument(self, node: ast.arg) -> None:
+        self.defined.add(node.arg)
+
+    def _collect_handler(self, node: ast.ExceptHandler) -> None:
+        if node.name:
             self.defined.add(node.name)
 
     def _collect_import(self, node: ast.Import | ast.ImportFrom) -> None:
@@ -238,11 +240,11 @@ class _Check:
             raise _Doubt("self has two meanings")
 
     def name(self, node: ast.Name) -> None:
-        if not isinstance(node.ctx, ast.Load):
+        if type(node.ctx) is not ast.Load:
             if node.id.startswith("__"):
                 raise _Doubt(node.id)
             return
-        if id(node) in self.allowed_bases or node.id in self.defined or node.id in SAFE_BUILTINS:
+        if node.id in self.defined or node.id in SAFE_BUILTINS or id(node) in self.allowed_bases:
             return
         if node.id == "__name__" and not self.receivers:
             return
@@ -314,6 +316,15 @@ def _is_plain_format(node: ast.expr) -> bool:
     return not any(character in field for field in fields for character in ".[{")
 
 
+COLLECTORS: dict[type[ast.AST], Callable[[_Check, Any], None]] = {
+    ast.Name: _Check._collect_name,
+    ast.FunctionDef: _Check._collect_function,
+    ast.arg: _Check._collect_argument,
+    ast.ExceptHandler: _Check._collect_handler,
+    ast.Import: _Check._collect_import,
+    ast.ImportFrom: _Check._collect_import,
+    ast.ClassDef: _Check._collect_class,
+}
 CHECKS: dict[type[ast.AST], Callable[[_Check, Any], None]] = {
     ast.Name: _Check.name,
     ast.Attribute: _Check.attribute,
