@@ -1,0 +1,1 @@
+"""Packing beside other ways."""

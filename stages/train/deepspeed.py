@@ -32,7 +32,7 @@ NOTHING = Row(np.zeros(2, np.int32), np.array([2], np.int32), np.zeros(2, np.int
 """What a process without work computes, so that it takes part in every collective."""
 
 
-class Model(NamedTuple):
+class Start(NamedTuple):
     """Where a trainer starts from."""
 
     folder: Path
@@ -46,18 +46,18 @@ class Model(NamedTuple):
 class DeepSpeedTrainer:
     """`Trainer` on `deepspeed.initialize`."""
 
-    def __init__(self, model: Model, train: TrainSpec, scratch: Path) -> None:
-        self.train, self.dtype = train, model.dtype
+    def __init__(self, start: Start, train: TrainSpec, scratch: Path) -> None:
+        self.train, self.dtype = train, start.dtype
         self.device = _join(scratch)
         self.rank, self.world = dist.get_rank(), dist.get_world_size()
-        self.model = _load_model(model)
+        self.model = _load_model(start)
         self.parameters = dict(self.model.named_parameters())
         # ZeRO 3 empties the parameters; the shapes are still needed to check a state against.
         self.shapes = {name: torch.empty_like(value, device="meta") for name, value in self.parameters.items()}
         if train.activation_checkpointing:
             recompute_activations(self.model)
         self.engine = self._initialize()
-        self._start_optimizer(model.state)
+        self._start_optimizer(start.state)
 
     def train_step(self, step: Step) -> float:
         """Take one optimizer step and return its loss."""
@@ -65,8 +65,13 @@ class DeepSpeedTrainer:
             loss = sum(self._accumulate(batch) for batch in step.batches)
             if math.isfinite(loss):
                 self._update()
-        except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-            raise _explain(error, step, self.train) from error
+        except (MemoryError, RuntimeError) as error:  # torch.OutOfMemoryError is a RuntimeError
+            if _is_out_of_memory(error):
+                raise ResourceError(
+                    f"step {step.number}: out of memory with train.micro_batch_tokens {self.train.micro_batch_tokens}; "
+                    "start a run with fewer, with train.activation_checkpointing or with a higher train.zero_stage"
+                ) from error
+            raise
         return loss
 
     def any(self, flag: bool) -> bool:
@@ -249,17 +254,17 @@ def _config(train: TrainSpec) -> dict[str, Any]:
     }
 
 
-def _load_model(model: Model) -> PreTrainedModel:
+def _load_model(start: Start) -> PreTrainedModel:
     transformers_logging.disable_progress_bar()
     transformers_logging.set_verbosity_error()
     try:
-        loaded = AutoModelForCausalLM.from_pretrained(model.folder, dtype=torch.float32, local_files_only=True)
+        loaded = AutoModelForCausalLM.from_pretrained(start.folder, dtype=torch.float32, local_files_only=True)
     except (OSError, ValueError, KeyError) as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ModelError(f"the checkpoint cannot be loaded: {first}; prepare the run again") from error
-    if model.state and (model.state / f"{state.WEIGHTS}.safetensors").is_file():
+    if start.state and (start.state / f"{state.WEIGHTS}.safetensors").is_file():
         parameters = {name: parameter.data for name, parameter in loaded.named_parameters()}
-        for name, value in state.read_tensors(model.state, state.WEIGHTS, parameters).items():
+        for name, value in state.read_tensors(start.state, state.WEIGHTS, parameters).items():
             parameters[name].copy_(value)
     loaded.train()
     return loaded
@@ -274,12 +279,6 @@ def _decay_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]
     ]
 
 
-def _explain(error: BaseException, step: Step, train: TrainSpec) -> BaseException:
-    """Return `ResourceError` for memory that ran out, else the error itself."""
-    text = str(error)
-    if isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in text:
-        return ResourceError(
-            f"step {step.number}: out of memory with train.micro_batch_tokens {train.micro_batch_tokens}; start a run "
-            "with fewer, or with train.activation_checkpointing, a higher train.zero_stage or a smaller model"
-        )
-    return error
+def _is_out_of_memory(error: Exception) -> bool:
+    """On CPU torch raises a plain RuntimeError."""
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)

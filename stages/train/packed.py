@@ -1,14 +1,16 @@
 """The loss of packed examples: one long row in which no example attends to another.
 
-A micro-batch is a single row of tokens without padding. Position ids begin again at every example, and attention is
-computed example by example, so its cost is the sum of the squared lengths of the examples and not the square of the
-row's. That holds for models on transformers' attention interface (Llama, Qwen, ...) and for CodeGen, which predates it.
+A micro-batch is a single row of tokens without padding. Position ids begin again at every example, and attention runs
+over examples of like length at a time, so its cost is near the sum of the squared lengths of the examples and not the
+square of the row's. That holds for models on transformers' attention interface (Llama, Qwen, ...) and for CodeGen,
+which predates it.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -19,18 +21,70 @@ from transformers.models.codegen.modeling_codegen import CodeGenAttention
 from stages.contract.errors import ModelError
 
 INTERFACE = "leti_packed"
+ALIKE = 0.75
+"""Shortest example, as a share of the longest, that attention takes together with it."""
 HEAD_CHUNK = 2048
 """Targets whose logits exist at a time: 400 MB in fp32 at a vocabulary of 50 k."""
 
 
-def attend(query: Tensor, key: Tensor, value: Tensor, lengths: list[int], scale: float) -> Tensor:
+class Bucket(NamedTuple):
+    """Examples of like length. Filled up at the end, where causal attention does not look, they need no mask."""
+
+    shape: tuple[int, int]
+    """Examples, tokens of the longest."""
+    tokens: Tensor
+    """[examples x longest]: which tokens of the row stand there; an example's last one also fills it up."""
+
+
+class Layout(NamedTuple):
+    """How a row's tokens are laid out for attention and brought back."""
+
+    buckets: list[Bucket]
+    places: Tensor
+    """[tokens]: where each token of the row is among the outputs of all buckets, laid end to end."""
+
+
+def lay_out(lengths: list[int], device: torch.device) -> Layout:
+    """Return the layout of a row of examples of these lengths."""
+    starts = np.cumsum(lengths) - lengths
+    places = np.empty(sum(lengths), dtype=np.int64)
+    buckets, offset = [], 0
+    for examples in _alike(lengths):
+        longest = lengths[examples[0]]
+        tokens = np.stack([starts[one] + np.minimum(np.arange(longest), lengths[one] - 1) for one in examples])
+        for number, one in enumerate(examples):
+            first = offset + number * longest
+            places[starts[one] : starts[one] + lengths[one]] = np.arange(first, first + lengths[one])
+        buckets.append(Bucket((len(examples), longest), torch.from_numpy(tokens.ravel()).to(device)))
+        offset += tokens.size
+    return Layout(buckets, torch.from_numpy(places).to(device))
+
+
+def _alike(lengths: list[int]) -> list[list[int]]:
+    """Return the examples' numbers in groups, longest first, none shorter than `ALIKE` of its group's longest."""
+    groups: list[list[int]] = []
+    for number in sorted(range(len(lengths)), key=lambda number: -lengths[number]):
+        if groups and lengths[number] >= ALIKE * lengths[groups[-1][0]]:
+            groups[-1].append(number)
+        else:
+            groups.append([number])
+    return groups
+
+
+def attend(query: Tensor, key: Tensor, value: Tensor, layout: Layout, scale: float) -> Tensor:
     """Return causal attention within each example; [1, heads, tokens, head_dim] throughout, fewer key heads allowed."""
-    spans = zip(*(tensor.split(lengths, dim=2) for tensor in (query, key, value)), strict=True)
     grouped = query.shape[1] != key.shape[1]
-    outputs = [
-        F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scale, enable_gqa=grouped) for q, k, v in spans
-    ]
-    return torch.cat(outputs, dim=2)
+    outputs = []
+    for bucket in layout.buckets:
+        q, k, v = (_take(tensor, bucket) for tensor in (query, key, value))
+        out = F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scale, enable_gqa=grouped)
+        outputs.append(out.transpose(0, 1).flatten(1, 2))
+    return torch.cat(outputs, dim=1).index_select(1, layout.places)[None]
+
+
+def _take(tensor: Tensor, bucket: Bucket) -> Tensor:
+    """Return the bucket's tokens as [examples, heads, longest, head_dim]."""
+    return tensor[0].index_select(1, bucket.tokens).unflatten(1, bucket.shape).transpose(0, 1)
 
 
 def _interface(
@@ -40,7 +94,7 @@ def _interface(
     value: Tensor,
     attention_mask: Tensor | None,
     *,
-    lengths: list[int],
+    layout: Layout,
     scaling: float | None = None,
     **options: Any,
 ) -> tuple[Tensor, None]:
@@ -49,7 +103,7 @@ def _interface(
         if options.get(name) is not None:
             raise ModelError(f"{type(module).__name__} uses {name}, which packed attention has not; use another model")
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    return attend(query, key, value, lengths, scale).transpose(1, 2), None
+    return attend(query, key, value, layout, scale).transpose(1, 2), None
 
 
 AttentionInterface.register(INTERFACE, _interface)
@@ -69,9 +123,10 @@ class PackedLoss(nn.Module):  # type: ignore[misc]  # torch is untyped here
     def forward(self, input_ids: Tensor, lengths: list[int], loss_mask: Tensor) -> Tensor:
         """Return the sum of the targets' cross-entropies, fp32. `input_ids` and `loss_mask` are [tokens]."""
         positions = torch.cat([torch.arange(length, device=input_ids.device) for length in lengths])
-        options: dict[str, Any] = {} if self.codegen else {"lengths": lengths}
+        layout = lay_out(lengths, input_ids.device)
+        options: dict[str, Any] = {} if self.codegen else {"layout": layout}
         for module in self.codegen:
-            module._attn = _CodeGenAttend(module, lengths)
+            module._attn = _CodeGenAttend(module, layout)
         hidden = self.model.base_model(
             input_ids=input_ids[None], position_ids=positions[None], use_cache=False, **options
         ).last_hidden_state[0]
@@ -95,12 +150,12 @@ class PackedLoss(nn.Module):  # type: ignore[misc]  # torch is untyped here
 class _CodeGenAttend:
     """Stands in for `CodeGenAttention._attn`."""
 
-    def __init__(self, module: nn.Module, lengths: list[int]) -> None:
-        self.scale, self.lengths = 1 / float(module.scale_attn), lengths
+    def __init__(self, module: nn.Module, layout: Layout) -> None:
+        self.scale, self.layout = 1 / float(module.scale_attn), layout
 
     def __call__(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None) -> tuple[Tensor, None]:
         query, key = query.to(value.dtype), key.to(value.dtype)
-        return attend(query, key, value, self.lengths, self.scale), None
+        return attend(query, key, value, self.layout, self.scale), None
 
 
 def recompute_activations(model: PreTrainedModel) -> None:

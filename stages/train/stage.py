@@ -127,7 +127,7 @@ class _Loop:
     def _save_if_due(self, total: int) -> None:
         done = len(self.logged)
         stopping = self.trainer.any(bool(self.stop))
-        if done < total and (stopping or done % self.train.checkpoint_steps == 0):
+        if stopping or (done < total and done % self.train.checkpoint_steps == 0):
             started = time.perf_counter()
             self._save()
             self.saving += time.perf_counter() - started
@@ -169,12 +169,12 @@ def _make_trainer(job: Job, state: Path | None) -> Trainer:
     """Start the engine that the spec names; imported here because that takes seconds and launching needs none of it."""
     import torch
 
-    from stages.train.deepspeed import DeepSpeedTrainer, Model
+    from stages.train.deepspeed import DeepSpeedTrainer, Start
 
     torch.set_num_threads(launch.threads(job.spec.train.processes))
     torch.manual_seed(job.seed("train"))
     folder = job.run.fetch(Ref("checkpoint", job.iteration), job.scratch)
-    trainer = DeepSpeedTrainer(Model(folder, state, job.spec.model.dtype), job.spec.train, job.scratch)
+    trainer = DeepSpeedTrainer(Start(folder, state, job.spec.model.dtype), job.spec.train, job.scratch)
     if trainer.rank:
         logging.getLogger("leti").setLevel(logging.WARNING)
     job.environment |= {"torch": torch.__version__, "device": str(trainer.device)}

@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import Tensor
 
-from stages.train.packed import PackedLoss, recompute_activations
+from stages.train.packed import PackedLoss, lay_out, recompute_activations
 from tests.models import codegen, llama
 
 LENGTHS = [7, 1, 19, 2, 12]
@@ -129,3 +131,11 @@ def test_dropout_of_the_configuration_is_switched_off() -> None:
     ids, mask = tokens()
     packed = PackedLoss(make(codegen, resid_pdrop=0.5, attn_pdrop=0.5, embd_pdrop=0.5)).train()
     assert packed(ids, LENGTHS, mask).item() == packed(ids, LENGTHS, mask).item()
+
+
+@given(st.lists(st.integers(1, 60), min_size=1, max_size=20))
+def test_attention_finds_every_token_where_it_laid_it(lengths: list[int]) -> None:
+    layout = lay_out(lengths, torch.device("cpu"))
+    laid = torch.cat([bucket.tokens for bucket in layout.buckets])
+    assert laid[layout.places].tolist() == list(range(sum(lengths)))
+    assert sum(bucket.shape[0] for bucket in layout.buckets) == len(lengths)
