@@ -25,6 +25,8 @@ from stages.generate.sampling import Sampler, uniforms
 
 SLACK_COLUMNS = 64
 """Cache columns beyond the longest row; when they are used up, the batch moves to the left once."""
+REFILL_SHARE = 4
+"""New samples join when one part in so many of the batch is free; 1 would wait until all of it is."""
 PREFILL_TOKENS = 8192
 """Padded tokens of one prefill; bounds its memory."""
 
@@ -88,11 +90,11 @@ class Decoder:
         self._cache: ColumnCache | None = None
         self._prefills: list[Prefill] = []
 
-    def run(self, prompts: Sequence[Prompt]) -> Iterator[Written]:
-        """Yield every sample as it ends; samples of a prompt with a limit of 0 are empty."""
+    def run(self, prompts: Sequence[Prompt]) -> Iterator[list[Written]]:
+        """Yield after every step the samples that ended with it; those of a prompt with a limit of 0 are empty."""
         for number, prompt in enumerate(prompts):
             if prompt.limit == 0:
-                yield from (Written(number, sample, [], "length") for sample in range(len(prompt.seeds)))
+                yield [Written(number, sample, [], "length") for sample in range(len(prompt.seeds))]
         waiting = _queue(prompts)
         size = min(self.batch_size, len(waiting))
         columns = max((row.prompt_length + row.limit for row in waiting), default=0) + SLACK_COLUMNS
@@ -100,13 +102,13 @@ class Decoder:
             # Not around the loop: whoever takes the samples in between does not run in inference mode.
             with torch.inference_mode():
                 free = size - len(self._rows)
-                if waiting and free >= max(1, size // 4):
+                if waiting and free >= max(1, size // REFILL_SHARE):
                     self._join([waiting.popleft() for _ in range(min(free, len(waiting)))], prompts, (size, columns))
                     self._forget(waiting)
                 else:
                     self._step()
                 ended = list(self._finished())
-            yield from ended
+            yield ended
         self._cache = None
 
     def _join(self, joining: list[Row], prompts: Sequence[Prompt], room: tuple[int, int]) -> None:

@@ -45,8 +45,11 @@ class TransformersEngine:
             self.model, Sampler(sampling, self._banned(), self.model.device), self.codec.ends, self.batch_size
         )
         written: list[list[Written | None]] = [[None] * len(prompt.seeds) for prompt in prompts]
-        for done, one in enumerate(decoder.run(prompts), 1):
-            written[one.prompt][one.sample] = one
+        done = 0
+        for ended in decoder.run(prompts):
+            for one in ended:
+                written[one.prompt][one.sample] = one
+            done += len(ended)
             progress(done, decoder.tally.tokens)
         self.counters |= {name: float(value) for name, value in vars(decoder.tally).items()}
         for prompt, samples in zip(prompts, written, strict=True):

@@ -1,0 +1,1 @@
+"""Generation: leti's decode loop beside `model.generate`."""
