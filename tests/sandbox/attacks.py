@@ -111,6 +111,11 @@ LIARS = [
         "import math\nmath.isclose = lambda *a, **k: True\ndef f(x): return 5",
         tests=("assert math.isclose(f(1), 1.5)",),
     ),
+    Attack(
+        "B6 shadowed isclose, not imported",
+        "class math:\n    isclose = lambda *a, **k: True\ndef f(x): return 5",
+        tests=("assert math.isclose(f(1), 1.5)",),
+    ),
     Attack("B7 tolerance", _LIAR.format(base="") + "def f(x): return Liar()", tests=("assert abs(f(1) - 1.5) < 1e-6",)),
     Attack(
         "B7 tolerance of a float",

@@ -83,6 +83,15 @@ def test_files_vanish_between_candidates(judge: Judge) -> None:
     assert [verdict.outcome for verdict in judge.run(programs)] == ["passed"] * 5
 
 
+def test_shared_memory_does_not_outlive_a_candidate(judge: Judge) -> None:
+    make = "import ctypes\ndef f(x): return ctypes.CDLL(None).shmget(77, 4096, 0o1666)  # {}"
+    find = "import ctypes\ndef f(x): return ctypes.CDLL(None).shmget(77, 0, 0)  # {}"
+    programs = [Program("", make.format(number), "", ("f(0)",)) for number in range(4)]
+    programs += [Program("", find.format(number), "", ("assert f(0) == -1",)) for number in range(4)]
+    verdicts = list(judge.run(programs))
+    assert {verdict.outcome for verdict in verdicts} == {"passed"}, verdicts[-1]
+
+
 def test_nothing_of_a_candidate_outlives_it(judge: Judge) -> None:
     leave = "import os, time\nif os.fork() == 0:\n    os.setsid()\n    if os.fork(): os._exit(0)\n    time.sleep(60)\ndef f(x): return 1"
     see = "import os\ndef f(x):\n    try: os.kill(-1, 0)\n    except ProcessLookupError: return 0\n    except PermissionError: return 0\n    return 1"

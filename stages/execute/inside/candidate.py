@@ -3,7 +3,7 @@
 Nothing here is trusted once that code runs: the same interpreter may be rewritten by it. All that follows from a lie
 is that the referee compares wrong values, or shows a wrong traceback of this very program.
 
-Requests (values as in `codec`): load, call, get, set, delete, operate, global, release. A reply is `{"value",
+Requests (values as in `codec`): load, call, get, set, delete, operate, global. A reply is `{"value",
 "changed"}` or `{"raised"}`; between a request and its reply the candidate may itself send `{"callback"}`.
 """
 

@@ -27,7 +27,7 @@ OVERUSE = struct.Struct("<q")
 """Behind the clock: the job whose processes were killed because together they held too much memory (-1: none)."""
 TICK_SECONDS = 0.05
 GRACE_SECONDS = 0.15
-REFEREE_MIB = 4096
+REFEREE_MIB = 2048
 LOST_ZYGOTE = 3
 """Exit code of a referee whose zygote is gone: both are started anew."""
 
@@ -126,6 +126,8 @@ def _enter_zygote(kernel: wall.Kernel, config: dict[str, Any], walls: list[str],
     null = os.open("/dev/null", os.O_RDWR)
     for standard in (0, 1, 2):
         os.dup2(null, standard)
+    if "ipc" in walls:
+        wall.forbid_sysv()
     if "mount" in walls and config["root"]:
         try:
             wall.enter_root(kernel, config["root"], config["limits"]["file_mib"] + 16)

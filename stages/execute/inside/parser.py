@@ -3,8 +3,8 @@
 It runs behind the same wall as a candidate, with the same memory limit: the compiler can be made to use much of both
 time and memory. Requests and replies:
 
-{"op": "solution", "prefix", "program", "carets"}  ->  {"certified", "reads"} and marshalled code, or {"error", "type"}
-{"op": "program", "program", "carets"}             ->  the same for the whole program, never certified
+    {"op": "solution", "prefix", "program", "carets"}  ->  {"certified", "reads"} and code, or {"error", "type"}
+    {"op": "program", "program", "carets"}  ->  the same for the whole program, never certified
 """
 
 from __future__ import annotations

@@ -225,6 +225,8 @@ class Session:
             self.channel.send(request, blob)
         except wire.Closed:
             raise self.end("closed") from None
+        except wire.Malformed as error:
+            raise Unsplittable(str(error)) from None
         return self._receive()
 
     def finish_plan(self) -> None:

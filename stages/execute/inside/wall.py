@@ -1,5 +1,4 @@
-"""The inner wall: namespaces, a root of its own, resource limits and a user of its own for whoever runs model-written
-code.
+"""The inner wall around model-written code: namespaces, a root of its own, resource limits, a user of its own.
 
 Used between fork and exec by the keeper (namespaces, root) and by a zygote's children (limits, user). Every step that
 the machine refuses is left out and missing from the returned list, so that what was reached can be recorded. Kernel
@@ -102,6 +101,16 @@ def separate(kernel: Kernel) -> list[str]:
 def _write(path: str, text: str) -> None:
     with open(path, "w") as file:
         file.write(text)
+
+
+SYSV_LIMITS = {"shmmni": "0", "msgmni": "0", "sem": "0 0 0 0"}
+
+
+def forbid_sysv() -> None:
+    """No System V memory, queues or semaphores in this IPC namespace: they would outlive their candidate."""
+    for name, value in SYSV_LIMITS.items():
+        with contextlib.suppress(OSError):
+            _write(f"/proc/sys/kernel/{name}", value)
 
 
 def enter_root(kernel: Kernel, root: str, scratch_mib: int) -> None:

@@ -1,6 +1,4 @@
-"""Frames between the processes of the sandbox: a JSON message and an optional block of bytes, with lengths before
-them.
-"""
+"""Frames between the processes of the sandbox: a JSON message and a block of bytes, their lengths before them."""
 
 from __future__ import annotations
 
@@ -12,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 HEADER = struct.Struct("<II")
-LARGEST = 32 * 1024 * 1024
+LARGEST = 8 * 1024 * 1024
 """Bytes of one frame. A peer that announces more is not listened to: it may be a candidate."""
 
 

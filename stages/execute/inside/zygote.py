@@ -69,6 +69,8 @@ class Zygote:
         self.channel = wire.Channel(sock)
         self.config = config
         self.roles = roles
+        self.kernel = wall.Kernel() if config["gvisor"] else None
+        """gVisor has no limit on System V objects, so each candidate gets an IPC namespace of its own there."""
         self.children: set[int] = set()
         self.owns_everybody = "pid" in config["walls"] and os.getpid() == 1
         """True where this is the first process of a pid namespace of its own: only then may it kill whatever it sees.
@@ -126,6 +128,8 @@ class Zygote:
         wall.limit(resource.RLIMIT_NPROC, limits["processes"])
         if not shared:
             wall.limit(resource.RLIMIT_CPU, seconds)
+            if self.kernel is not None:
+                self.kernel.unshare(wall.CLONE_NEWIPC)
         wall.become_user(self.config["uid"] + 1 + is_parser)
 
     def _bury(self, pid: int, alone: bool) -> int | None:
