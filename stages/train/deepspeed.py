@@ -177,7 +177,7 @@ class DeepSpeedTrainer:
     def _gather(self, group: str | None) -> state.Tensors:
         """Return whole tensors by parameter name: a moment, or for None the weights. Empty except on rank 0."""
         gathered = ((name, self._whole(parameter, group)) for name, parameter in self.parameters.items())
-        return {name: tensor.detach().to("cpu", copy=True) for name, tensor in gathered if self.rank == 0}
+        return {name: tensor.detach().cpu() for name, tensor in gathered if self.rank == 0}
 
     def _whole(self, parameter: nn.Parameter, group: str | None) -> Tensor:
         if self.train.zero_stage == 0:

@@ -17,7 +17,7 @@ from stages.contract.artifacts import Ref
 from stages.contract.records import Problem, StepLog
 from stages.contract.run import Run
 from stages.contract.spec import RunSpec
-from stages.contract.store import LocalStore
+from stages.contract.store import open_store
 from stages.entrypoint import Job
 from stages.train.engine import Batch
 from stages.train.stage import make_plan
@@ -34,7 +34,9 @@ TRAIN = {
 }
 
 
-def make_run(folder: Path, architecture: Architecture = llama, *, dtype: str = "float32", **train: Any) -> Run:
+def make_run(
+    folder: Path, architecture: Architecture = llama, *, dtype: str = "float32", store: str | None = None, **train: Any
+) -> Run:
     """Return a run whose iteration 0 is built: 12 FCFT steps on a tiny model, 24 with the other stream."""
     spec = {
         "train": {**TRAIN, **train},
@@ -42,7 +44,7 @@ def make_run(folder: Path, architecture: Architecture = llama, *, dtype: str = "
         "pretraining": {"block_length": 32},
         "model": {"dtype": dtype},
     }
-    run = Run(LocalStore(folder / "store"), "r1")
+    run = Run(open_store(store or str(folder / "store")), "r1")
     run.create(RunSpec.model_validate(spec))
     commit_checkpoint(run, folder, make_model(folder / "model", architecture))
     problems = commit_problems(run, folder)

@@ -61,6 +61,14 @@ def test_any_zero_stage_trains_like_plain_torch_over_two_iterations(
         assert_like_reference(run, tmp_path, reference, iteration)
 
 
+def test_it_trains_from_and_to_s3(tmp_path: Path, start_stage: StartStage, s3_uri: str) -> None:
+    run = make_run(tmp_path, llama, store=s3_uri, checkpoint_steps=9)
+    done = start_stage("train", run)
+    assert done.returncode == 0, done.stderr
+    assert_like_reference(run, tmp_path, Reference(run, tmp_path))
+    assert list(run.store.list(run.key("iterations/0000/train/"))) == []
+
+
 def test_without_keep_optimizer_moments_start_from_zero(tmp_path: Path, start_stage: StartStage) -> None:
     run = make_run(tmp_path, llama, keep_optimizer=False)
     reference = Reference(run, tmp_path)
