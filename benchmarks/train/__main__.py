@@ -1,6 +1,6 @@
 """Training tokens per second: packed examples, the same behind a dense mask, and padded.
 
-    python -m benchmarks.train [--examples 12] [--micro-batch-tokens 512 1024 2048] [--device cpu] [--threads 2]
+    python -m benchmarks.train [--examples 12] [--micro-batch-tokens 512 1024 2048] [--ways packed] [--threads 2]
 
 Random weights in the shape of SmolLM2-135M; examples as long as LETI's on the basics (log-normal, mean 200 tokens).
 One measurement is forward and backward of all examples; the optimizer's step is timed by itself. Seconds of the
@@ -108,6 +108,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--examples", type=int, default=12)
     parser.add_argument("--micro-batch-tokens", type=int, nargs="+", default=[512, 1024, 2048])
+    parser.add_argument("--ways", nargs="+", default=["packed", "dense", "padded"])
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
@@ -118,7 +119,7 @@ def main() -> None:
     total = int(lengths.sum())
     print(f"{len(lengths)} examples, {total} tokens, torch {torch.__version__}, {options.threads} threads")
     print("| way | micro-batch tokens | tokens/s | tokens/s per processor |\n|---|---|---|---|")
-    for way in (packed, dense, padded):
+    for way in [way for way in (packed, dense, padded) if way.__name__ in options.ways]:
         model = make_model(way, options.device)
         optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5, fused=True)
         measure(way, model, examples[:1], 1)
