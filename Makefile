@@ -5,7 +5,6 @@ PYTHON ?= python3
 STORE ?= leti-store
 SANDBOX ?= gvisor
 BIN := .venv/bin
-# One process per core is enough: torch would otherwise start as many threads in every worker.
 PYTEST := $(BIN)/python -m pytest
 
 help: ## list the targets
@@ -29,8 +28,9 @@ format: .venv/ready ## rewrite the sources in house style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: .venv/ready ## the figures of benchmarks/README.md, measured here
-	@for each in benchmarks/*/run.py; do echo "== $$each"; $(BIN)/python $$each || exit 1; done
+bench: .venv/ready ## the figures in benchmarks/, measured here
+	@for each in benchmarks/*/__main__.py; do \
+	  name=$$(basename $$(dirname $$each)); echo "== $$name"; $(BIN)/python -m benchmarks.$$name || exit 1; done
 
 lock: .venv/ready ## write the versions of this environment to constraints.txt
 	sh scripts/lock.sh
