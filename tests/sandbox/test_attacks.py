@@ -58,7 +58,7 @@ def test_feedback_of_every_attack_is_clean(rows: list[Row]) -> None:
         assert len(text) <= LIMITS.feedback_chars
         assert text.encode().decode() == text
         for private in (SECRET, "stages/execute", "/leti/", "lib/python3"):
-            assert private not in text.replace("open('/leti/stages/execute/inside/referee.py'", ""), (attack.name, text)
+            assert private not in text or private in attack.solution, (attack.name, text)
         assert not re.search(r"at 0x[0-9a-f]", text), (attack.name, text)
 
 
