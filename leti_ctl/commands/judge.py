@@ -26,15 +26,23 @@ _FILE = click.Path(path_type=Path)
 @click.option("--solutions", required=True, type=_FILE, metavar="S.jsonl", help="problem_id, sample, solution.")
 @click.option("--out", required=True, type=_FILE, metavar="V.jsonl", help="Verdicts, in the order of the solutions.")
 @click.option("--sandbox", type=click.Choice(["gvisor", "process"]), default="gvisor", show_default=True)
-@click.option("--timeout", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS", help="Of one program.")
-@click.option("--memory-mib", type=click.IntRange(min=1), metavar="M", help="Memory of one program.")
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0, min_open=True),
+    # One of MBPP's own solutions computes for up to 6 s.
+    default=10.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="Wall time of one program.",
+)
+@click.option("--memory-mib", type=click.IntRange(min=1), metavar="M", help="Memory of one program; default: 512.")
 @click.option("--workers", type=click.IntRange(min=1), metavar="N", help="Programs side by side; default: all cores.")
 def judge(
     problems: Path,
     solutions: Path,
     out: Path,
     sandbox: str,
-    timeout: float | None,
+    timeout: float,
     memory_mib: int | None,
     workers: int | None,
 ) -> None:
