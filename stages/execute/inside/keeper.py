@@ -28,8 +28,6 @@ OVERUSE = struct.Struct("<q")
 TICK_SECONDS = 0.05
 GRACE_SECONDS = 0.15
 REFEREE_MIB = 2048
-LOST_ZYGOTE = 3
-"""Exit code of a referee whose zygote is gone: both are started anew."""
 
 
 def main(config: dict[str, Any]) -> None:
@@ -145,7 +143,7 @@ def _enter_zygote(kernel: wall.Kernel, config: dict[str, Any], walls: list[str],
 
 
 def _keep_referee(config: dict[str, Any]) -> bool:
-    """One life of a referee. True where another must follow: a test had it stuck, or it lost a zygote."""
+    """One life of a referee. True where another must follow because a test had it stuck."""
     pid = os.fork()
     if pid == 0:
         try:
@@ -159,9 +157,10 @@ def _keep_referee(config: dict[str, Any]) -> bool:
         judge = select.poll()
         judge.register(0, 0)
         while True:
-            finished, status = os.waitpid(pid, os.WNOHANG)
+            finished, _ = os.waitpid(pid, os.WNOHANG)
             if finished:
-                return os.waitstatus_to_exitcode(status) == LOST_ZYGOTE
+                # Also where it lost a zygote, and with it a program: the judge tries that again in a new sandbox.
+                return False
             stuck = _look(page, config)
             if stuck is not None or judge.poll(TICK_SECONDS * 1000):
                 os.kill(pid, signal.SIGKILL)

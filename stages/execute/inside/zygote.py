@@ -83,6 +83,9 @@ class Zygote:
             self._fork(request)
         else:
             self.channel.send({"status": self._bury(request["pid"], alone=request["alone"])})
+            # After the answer: a folder that cannot be emptied ends this zygote, but not the verdict of who left it.
+            if request["alone"] and "root" in self.config["walls"]:
+                _empty(SCRATCH)
 
     def end(self) -> None:
         """Take the children along; where there is a pid namespace the kernel does it."""
@@ -151,7 +154,6 @@ class Zygote:
             except ChildProcessError:
                 break
             status = code if finished == pid else status
-        _empty(SCRATCH)
         return status
 
 
