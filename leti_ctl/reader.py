@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from leti_ctl import control
 from stages.contract.artifacts import Ref
 from stages.contract.errors import UsageError
+from stages.contract.prompts import first_block
 from stages.contract.records import Execution, Problem, Sample
 from stages.contract.run import Run
 from stages.contract.spec import Pass
@@ -34,7 +35,8 @@ def read_samples(run: Run, wanted: Filter) -> list[dict[str, Any]]:
     executions = _executions(run, wanted)
     found: list[dict[str, Any]] = []
     for sample in _samples(run, wanted):
-        row = _row(sample, executions.get((sample.problem_id, sample.sample)), prompts[sample.problem_id])
+        execution = executions.get((sample.problem_id, sample.sample))
+        row = _row(sample, execution, prompts[sample.problem_id], run.spec.task.postprocess)
         if _matches(row, wanted):
             found.append(row)
         if len(found) == wanted.limit:
@@ -63,13 +65,15 @@ def _executions(run: Run, wanted: Filter) -> dict[tuple[str, int], Execution]:
     return {(row.problem_id, row.sample): row for row in run.read(ref, Execution)}
 
 
-def _row(sample: Sample, execution: Execution | None, problem: Problem) -> dict[str, Any]:
+def _row(sample: Sample, execution: Execution | None, problem: Problem, how: str) -> dict[str, Any]:
+    """`how` is the spec's `task.postprocess`: `executed` is what that left of the solution."""
     return {
         "problem_id": sample.problem_id,
         "sample": sample.sample,
         "reward_token": sample.reward_token,
         "prompt": problem.prompt,
         "solution": sample.solution,
+        "executed": sample.solution if how == "none" else first_block(sample.solution, legacy="legacy" in how),
         "finish_reason": sample.finish_reason,
         "tokens": len(sample.token_ids),
         "outcome": execution.outcome if execution else None,

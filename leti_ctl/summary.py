@@ -10,7 +10,7 @@ from leti_ctl import control
 from leti_ctl.pipeline import Plan, Unit, done_units, plan
 from stages.contract.artifacts import PartRecord, Ref
 from stages.contract.errors import LetiError
-from stages.contract.records import Metrics
+from stages.contract.records import Metrics, StepLog
 from stages.contract.run import Run
 from stages.contract.spec import RunSpec
 from stages.contract.store import Store
@@ -62,7 +62,7 @@ def _iteration(run: Run, spec: RunSpec, whole: Plan, done: set[Unit], number: in
         "tokens_per_second": _rate(records, "generate", "tokens", "generate_seconds"),
         "executions_per_second": _rate(records, "execute", "executions", "execute_seconds"),
         "training_tokens_per_second": _rate(records, "train", "tokens", "train_seconds"),
-        "loss": _last_loss(records),
+        "loss": _mean_loss(run, number),
     }
 
 
@@ -87,9 +87,14 @@ def _rate(records: Mapping[Unit, PartRecord], stage: str, amount: str, seconds: 
     return round(sum(each.get(amount, 0.0) for each in counters) / spent, 1) if spent else None
 
 
-def _last_loss(records: Mapping[Unit, PartRecord]) -> float | None:
-    losses = [r.made.counters["loss"] for r in records.values() if "loss" in r.made.counters]
-    return round(losses[-1], 4) if losses else None
+def _mean_loss(run: Run, iteration: int) -> float | None:
+    """Mean FCFT loss over the iteration's steps; of the only stream where there is no other."""
+    ref = Ref("steps", iteration)
+    if run.find_index(ref) is None:
+        return None
+    steps = list(run.read(ref, StepLog))
+    losses = [step.loss for step in steps if step.stream == "fcft"] or [step.loss for step in steps]
+    return round(sum(losses) / len(losses), 4) if losses else None
 
 
 def _best(iterations: Iterable[Mapping[str, Any]], spec: RunSpec) -> dict[str, Any] | None:

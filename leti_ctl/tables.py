@@ -28,7 +28,8 @@ def print_summary(summary: Mapping[str, Any]) -> None:
     units = summary["units"]
     out.print(f"[bold]{escape(summary['run'])}[/]  {summary['phase']}  {units['done']}/{units['total']} units")
     if rows:
-        out.print(_table(rows, passes))
+        out.print(_scores(rows, passes))
+        out.print(_costs(rows))
     if best := summary["best"]:
         score = next(f"{name} {value:.1%}" for name, value in best.items() if name.startswith("pass@"))
         out.print(f"best: iteration {best['iteration']} ({score} on {best['selected_on']})")
@@ -37,33 +38,32 @@ def print_summary(summary: Mapping[str, Any]) -> None:
     out.print(f"artifacts: {escape(summary['uri'])}", soft_wrap=True)
 
 
-def _table(rows: Sequence[Mapping[str, Any]], passes: Sequence[str]) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("iter", justify="right")
-    for name in passes:
-        table.add_column(f"pass@1\n{name}", justify="right")
-    table.add_column("outcomes of the last pass", max_width=44)
-    for title in ("gen\ntok/s", "exec\n/s", "train\ntok/s", "loss"):
-        table.add_column(title, justify="right")
-    for stage in STAGES:
-        table.add_column(f"{stage}\ns", justify="right")
+def _scores(rows: Sequence[Mapping[str, Any]], passes: Sequence[str]) -> Table:
+    """How good each iteration's model is, and what its failures on the last pass are."""
+    table = _new_table(("iteration", *(f"pass@1 {name}" for name in passes), "mean loss"))
+    table.add_column(f"outcomes on {passes[-1]}" if passes else "")
     for row in rows:
-        table.add_row(*_cells(row, passes))
+        last = next((row["scores"][name] for name in reversed(passes) if name in row["scores"]), None)
+        scores = (_pass_cell(row["scores"].get(name)) for name in passes)
+        loss = "" if row["loss"] is None else f"{row['loss']:.3f}"
+        table.add_row(str(row["iteration"]), *scores, loss, _errors_cell(last))
     return table
 
 
-def _cells(row: Mapping[str, Any], passes: Sequence[str]) -> list[str]:
-    last = next((row["scores"][name] for name in reversed(passes) if name in row["scores"]), None)
-    return [
-        str(row["iteration"]),
-        *(_pass_cell(row["scores"].get(name)) for name in passes),
-        _errors_cell(last),
-        _number(row["tokens_per_second"]),
-        _number(row["executions_per_second"]),
-        _number(row["training_tokens_per_second"]),
-        "" if row["loss"] is None else f"{row['loss']:.3f}",
-        *(_number(row["seconds"].get(stage)) for stage in STAGES),
-    ]
+def _costs(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """How fast each iteration was, and where its seconds went."""
+    table = _new_table(("iteration", "tok/s", "exec/s", "train tok/s", *(f"{stage} s" for stage in STAGES)))
+    for row in rows:
+        rates = (row["tokens_per_second"], row["executions_per_second"], row["training_tokens_per_second"])
+        table.add_row(str(row["iteration"]), *map(_number, rates), *(_number(row["seconds"].get(s)) for s in STAGES))
+    return table
+
+
+def _new_table(numbers: Sequence[str]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for title in numbers:
+        table.add_column(title.replace(" ", "\n"), justify="right")
+    return table
 
 
 def _pass_cell(score: Mapping[str, Any] | None) -> str:
@@ -103,7 +103,7 @@ def print_rows(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], *, emp
 
 
 def print_samples(rows: Sequence[Mapping[str, Any]]) -> None:
-    """Print samples one after another: the program as the model left it, then what became of it."""
+    """Print samples one after another: the program as it ran, then what became of it."""
     out = console()
     for row in rows:
         verdict = row["outcome"] or "not executed"
@@ -111,7 +111,9 @@ def print_samples(rows: Sequence[Mapping[str, Any]]) -> None:
         error = f" {row['error_type']}" if row["error_type"] else ""
         out.rule(f"{escape(row['problem_id'])} · sample {row['sample']} · [{color}]{verdict}[/]{escape(error)}")
         out.print(row["prompt"], markup=False, style="dim", end="")
-        out.print(row["solution"], markup=False)
+        out.print(row["executed"], markup=False)
+        if cut := row["solution"].removeprefix(row["executed"]).strip("\n"):
+            out.print(f"(cut before it ran: {len(cut.splitlines())} more lines)", style="dim")
         if row["feedback"]:
             out.print(row["feedback"].rstrip("\n"), markup=False, style="yellow")
     if not rows:

@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from stages.execute.judge import Program, Verdict
-
     from stages.contract.spec import ExecuteSpec
+    from stages.execute.judge import Program, Verdict
 
 _FILE = click.Path(path_type=Path)
 
@@ -115,9 +114,8 @@ def _write(out: Path, rows: Iterable[dict[str, Any]]) -> Counter[str]:
 def _programs(
     rows: list[tuple[int, dict[str, Any]]], source: Path, problems: dict[str, dict[str, Any]]
 ) -> list[Program]:
-    from stages.execute.judge import Program
-
     from stages.contract.errors import UsageError
+    from stages.execute.judge import Program
 
     programs = []
     for number, row in rows:
