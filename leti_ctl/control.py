@@ -83,6 +83,11 @@ def open_run(store: Store, name: str) -> Run:
     return run
 
 
+def address(run: Run) -> str:
+    """Return what a command needs to find the run again, for messages that name the next command."""
+    return f"{run.name} --store {run.store.uri}"
+
+
 def current_spec(run: Run) -> RunSpec:
     """Return the run's spec with its newest amendment."""
     keys = list(run.store.list(run.key("amendments/")))
@@ -119,7 +124,7 @@ def driving(run: Run, backend: str, *, take_over: bool = False) -> Iterator[None
         remedy = "" if other.is_here else "; if that machine is gone, add --take-over"
         raise UsageError(
             f"run {run.name} is driven by process {other.pid} on {other.host} since {other.since}; "
-            f"`leti-ctl stop {run.name}` ends it{remedy}"
+            f"`leti-ctl stop {address(run)}` ends it{remedy}"
         )
     try:
         yield

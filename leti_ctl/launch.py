@@ -28,15 +28,16 @@ def create(spec: RunSpec, store_uri: str, name: str) -> Run:
     """Write the spec of a new run; `UsageError` when the name is taken."""
     if not name or set(name) & set("/\\?#") or name.startswith("."):
         raise UsageError(f"--name {name!r}: use letters, digits, dots, dashes and underscores")
+    check_machine(spec)
     run = Run(open_store(store_uri), name)
     if not run.create(spec):
-        raise UsageError(f"--name {name!r}: the run exists; `leti-ctl resume {name}` goes on with it")
+        raise UsageError(f"--name {name!r}: the run exists; `leti-ctl resume {control.address(run)}` goes on with it")
     return run
 
 
 def drive(run: Run, spec: RunSpec, *, as_json: bool, take_over: bool = False) -> None:
     """Drive the run to its end on this machine and print its summary."""
-    _check_machine(spec)
+    check_machine(spec)
     whole = plan(spec)
     done = len(done_units(run, spec, whole))
     click.echo(f"run {run.name} on this machine (backend local), artifacts in {run.uri}", err=True)
@@ -66,7 +67,7 @@ def print_plan(spec: RunSpec, *, as_json: bool) -> None:
         click.echo(f"#   {unit.label}")
 
 
-def _check_machine(spec: RunSpec) -> None:
+def check_machine(spec: RunSpec) -> None:
     """Refuse now what would fail only after the first samples are generated."""
     if spec.execute.sandbox == "gvisor" and spec.uses_samples() and shutil.which("runsc") is None:
         raise SandboxUnavailable(

@@ -237,7 +237,7 @@ def test_a_failing_stage_is_one_line_with_its_code_and_remedy(workplace: Path, f
     samples.write_bytes(samples.read_bytes()[:-40] + b"\n")
     found = leti_ctl("resume", "broken", "--store", "store", cwd=workplace)
     assert found.returncode == 65
-    assert samples.name in found.stderr.splitlines()[-1] and "leti-ctl resume broken" in found.stderr
+    assert samples.name in found.stderr.splitlines()[-1] and "leti-ctl resume broken --store" in found.stderr
     assert status(workplace, "broken")["phase"] == "Failed"
 
 

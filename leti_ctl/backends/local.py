@@ -97,7 +97,7 @@ class Driver:
             try:
                 self._loop()
             except KeyboardInterrupt:
-                raise Stopped(f"interrupted; `leti-ctl resume {self.run.name}` goes on from here") from None
+                raise Stopped(f"interrupted; `leti-ctl resume {control.address(self.run)}` goes on from here") from None
             finally:
                 self._terminate()
                 signal.signal(signal.SIGTERM, previous)
@@ -178,8 +178,8 @@ class Driver:
         failure = control.Failure(unit=unit.id, label=unit.label, exit_code=code, message=reason, at=control.now())
         control.record_failure(self.run, failure)
         error = LetiError(
-            f"{unit.label} failed: {reason}; see `leti-ctl logs {self.run.name} --stage {unit.stage}`, "
-            f"then `leti-ctl resume {self.run.name}`"
+            f"{unit.label} failed: {reason}; see `leti-ctl logs {control.address(self.run)} --stage {unit.stage}`, "
+            f"then `leti-ctl resume {control.address(self.run)}`"
         )
         error.exit_code = code if code > 0 else 1
         raise error
@@ -188,7 +188,7 @@ class Driver:
         if time.monotonic() - self._stop_checked > STOP_POLL_SECONDS:
             self._stop_checked = time.monotonic()
             if control.is_stop_requested(self.run):
-                raise Stopped(f"stopped on request; `leti-ctl resume {self.run.name}` goes on from here")
+                raise Stopped(f"stopped on request; `leti-ctl resume {control.address(self.run)}` goes on from here")
 
     def _terminate(self) -> None:
         """End what still runs: ask, wait, then kill the whole group."""
