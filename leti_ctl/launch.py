@@ -31,7 +31,7 @@ def create(spec: RunSpec, store_uri: str, name: str) -> Run:
     check_machine(spec)
     run = Run(open_store(store_uri), name)
     if not run.create(spec):
-        raise UsageError(f"--name {name!r}: the run exists; `leti-ctl resume {control.address(run)}` goes on with it")
+        raise UsageError(f"--name {name!r}: the run exists; go on with it: leti-ctl resume {control.address(run)}")
     return run
 
 

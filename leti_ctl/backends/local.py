@@ -97,10 +97,14 @@ class Driver:
             try:
                 self._loop()
             except KeyboardInterrupt:
-                raise Stopped(f"interrupted; `leti-ctl resume {control.address(self.run)}` goes on from here") from None
+                raise Stopped(f"interrupted; {self._how_to_resume}") from None
             finally:
                 self._terminate()
                 signal.signal(signal.SIGTERM, previous)
+
+    @property
+    def _how_to_resume(self) -> str:
+        return f"`leti-ctl resume {control.address(self.run)}` goes on from here"
 
     @contextlib.contextmanager
     def _scratch(self) -> Iterator[None]:
@@ -178,8 +182,8 @@ class Driver:
         failure = control.Failure(unit=unit.id, label=unit.label, exit_code=code, message=reason, at=control.now())
         control.record_failure(self.run, failure)
         error = LetiError(
-            f"{unit.label} failed: {reason}; see `leti-ctl logs {control.address(self.run)} --stage {unit.stage}`, "
-            f"then `leti-ctl resume {control.address(self.run)}`"
+            f"{unit.label} failed: {reason}; see `leti-ctl logs {control.address(self.run)} --stage {unit.stage}`; "
+            f"{self._how_to_resume}"
         )
         error.exit_code = code if code > 0 else 1
         raise error
@@ -188,7 +192,7 @@ class Driver:
         if time.monotonic() - self._stop_checked > STOP_POLL_SECONDS:
             self._stop_checked = time.monotonic()
             if control.is_stop_requested(self.run):
-                raise Stopped(f"stopped on request; `leti-ctl resume {control.address(self.run)}` goes on from here")
+                raise Stopped(f"stopped on request; {self._how_to_resume}")
 
     def _terminate(self) -> None:
         """End what still runs: ask, wait, then kill the whole group."""
