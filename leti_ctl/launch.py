@@ -9,7 +9,7 @@ import time
 
 import click
 
-from leti_ctl import specs, summary, tables
+from leti_ctl import control, specs, summary, tables
 from leti_ctl.backends.local import Driver
 from leti_ctl.pipeline import done_units, plan
 from leti_ctl.progress import make_view
