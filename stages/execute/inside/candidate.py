@@ -14,6 +14,7 @@ import contextlib
 import io
 import marshal
 import operator
+import resource
 import sys
 import traceback
 from collections.abc import Callable
@@ -27,6 +28,8 @@ RECURSION = 1000
 LOAD_DEPTH = -1
 """At load there are no frames of the tests, and `exec` itself counts as one."""
 MOST_GLOBALS = 1000
+ROOMY_PART = 4
+"""A shared candidate whose memory ever grew by more than this part of the limit serves nobody else."""
 
 
 class OutputLimit(BaseException):
@@ -54,7 +57,7 @@ def main(channel: wire.Channel, config: dict[str, Any], shared: bool) -> None:
     sink = Sink(config["limits"]["output_kib"] << 10) if shared else None
     if sink is not None:
         sys.stdout = sys.stderr = sink
-    candidate = Candidate(channel, sink)
+    candidate = Candidate(channel, sink, config["limits"]["memory_mib"])
     sys.setrecursionlimit(RECURSION + _depth())
     with contextlib.suppress(wire.Closed):
         while True:
@@ -75,6 +78,10 @@ def _depth() -> int:
     while frame is not None:
         frame, depth = frame.f_back, depth + 1  # type: ignore[assignment]
     return depth
+
+
+def _peak_kib() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def _pack(reply: dict[str, Any]) -> bytes:
@@ -100,7 +107,7 @@ class Callback:
 class Candidate:
     """One program at a time: its namespace and the objects of it that the referee holds handles of."""
 
-    def __init__(self, channel: wire.Channel, sink: Sink | None) -> None:
+    def __init__(self, channel: wire.Channel, sink: Sink | None, memory_mib: int) -> None:
         self.channel = channel
         self.sink = sink
         self.code: CodeType | None = None
@@ -108,6 +115,7 @@ class Candidate:
         self.handles: list[Any] = []
         self.limit = 0
         self.builtins = dict(vars(builtins))
+        self.most_kib = _peak_kib() + (memory_mib << 10) // ROOMY_PART
 
     def serve(self) -> None:
         """Answer one request, and all that it leads to."""
@@ -163,11 +171,10 @@ class Candidate:
         """Execute a program from the start and say what it defines."""
         self.handles.clear()
         self.namespace.clear()
-        clean = self.sink is None or (dict(vars(builtins)) == self.builtins and sys.getrecursionlimit() == self.limit)
         if self.sink is not None:
             self.sink.written = 0
-        if not clean:
-            return {"unclean": True}
+            if not self._is_clean():
+                return {"unclean": True}
         module = ModuleType("__main__")
         self.namespace = module.__dict__
         self.namespace["__builtins__"] = builtins
@@ -179,6 +186,13 @@ class Candidate:
         values = {name: self._value(self.namespace[name]) for name in request["names"] if name in self.namespace}
         names = [name for name in self.namespace if type(name) is str]
         return {"value": values, "globals": [name[:100] for name in names[:MOST_GLOBALS]]}
+
+    def _is_clean(self) -> bool:
+        """Whether a shared candidate is as good as a new one: unchanged, and with memory left over for another
+        program. What earlier ones held in cycles may still be there.
+        """
+        unchanged = dict(vars(builtins)) == self.builtins and sys.getrecursionlimit() == self.limit
+        return unchanged and _peak_kib() < self.most_kib
 
     def call(self, request: dict[str, Any], blob: bytes) -> dict[str, Any]:
         """Call a handle; changes that the call made to its arguments are part of the reply."""

@@ -95,6 +95,10 @@ def _known_attributes() -> frozenset[str]:
 
 
 KNOWN_ATTRIBUTES = _known_attributes()
+RESERVED_ATTRIBUTES = words("mro register")
+"""What writes to a class or reads the classes behind it. Also a program with methods of such names may reach the real
+ones, through the aliases in `typing`.
+"""
 SCRIPT_BUILTINS = words("exit quit help copyright credits license")
 """Built-ins that `site` adds, and the candidate with it."""
 
@@ -119,6 +123,7 @@ NODES = frozenset(
     )
 ) | frozenset(ast.cmpop.__subclasses__())
 
+_YIELDS = frozenset({ast.Yield, ast.YieldFrom})
 _LEAVES = frozenset({ast.Constant, ast.Name, ast.alias, ast.Pass, ast.Break, ast.Continue})
 
 
@@ -175,10 +180,17 @@ class _Check:
                 COLLECTORS[kind](self, node)
         if self.defined & (self.modules.keys() | self.python_classes):
             raise _Doubt("a name has two meanings")
+        if self.attributes & RESERVED_ATTRIBUTES or self._outlives_itself():
+            raise _Doubt("could run or be seen after its end")
         for node in self.nodes:
             kind = type(node)
             if kind in CHECKS:
                 CHECKS[kind](self, node)
+
+    def _outlives_itself(self) -> bool:
+        """Whether code may run when a suspended generator is dropped: that happens in the next program's time."""
+        kinds = {type(node) for node in self.nodes}
+        return (bool(kinds & _YIELDS) and ast.Try in kinds) or (ast.YieldFrom in kinds and "close" in self.attributes)
 
     def _collect_name(self, node: ast.Name) -> None:
         if type(node.ctx) is not ast.Load:

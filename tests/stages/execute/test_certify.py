@@ -34,6 +34,9 @@ HARMFUL = [
     "print(1, file=x)", "from functools import lru_cache\nf.cache_clear()", "import operator\noperator.attrgetter('a')", "with x: pass",
     "async def f(): pass", "match x:\n    case int(): pass", "def __build_class__(): pass", "def f(__debug__x): pass\n__builtins__ = 1",
     "import copy\nclass A:\n    def __deepcopy__(self, memo): pass",
+    "def g():\n    try:\n        yield 1\n    finally:\n        h()", "def g():\n    try:\n        yield from h()\n    finally:\n        h()",
+    "class C:\n    def close(self): pass\ndef g(): yield from C()", "class C:\n    def __init__(self): self.close = print\ndef g(): yield from C()",
+    "from typing import Iterable\nclass A:\n    def register(self, x): pass\nIterable.register(int)",
 ]  # fmt: skip
 
 

@@ -61,6 +61,34 @@ BESIDE = {
 }  # fmt: skip
 
 
+_PLAIN = ("def f(x):\n    return x", "f(1) == 1")
+_FLAT = (
+    "from typing import Iterable\ndef f(x): return [z for y in x for z in f(y)] if isinstance(x, Iterable) else [x]",
+    "f([1, [2]]) == [1, 2]",
+)
+_CATCHER = (
+    "def f(x):\n    try:\n        return len([0] * x)\n    except Exception:\n        return 0",
+    "f(15000000) == 15000000",
+)
+POISONS = {
+    "a generator's last words": (
+        "def f():\n    try:\n        yield 1\n    finally:\n        while True:\n            pass\nG = f()\nnext(G)",
+        *_PLAIN,
+    ),
+    "a delegate's close": (
+        "class C:\n    def __iter__(self):\n        return self\n    def __next__(self):\n        return 1\n"
+        "    def close(self):\n        while True:\n            pass\ndef f():\n    yield from C()\nG = f()\nnext(G)",
+        *_PLAIN,
+    ),
+    "a registered class": (
+        "from typing import Iterable\nclass f:\n    def register(self):\n        pass\nIterable.register(int)",
+        *_FLAT,
+    ),
+    "memory in a cycle": ("a = [0] * 50000000\na.append(a)\ndef f():\n    pass", *_CATCHER),
+}
+"""A certified program, and an honest one with its test that comes next."""
+
+
 def judged(judge: Judge, case: tuple[str, str, tuple[str, ...]]) -> Verdict:
     solution, setup, tests = case
     return next(judge.run([Program("", solution, setup, tests)]))
@@ -109,6 +137,14 @@ def test_sharing_workers_and_order_change_no_verdict(references: list[Program]) 
         with Judge(limits=Limits(timeout_seconds=3), sandbox="process", workers=workers, share=share) as judge:
             results.append([(v.outcome, v.error_type, v.feedback) for v in judge.run(batch[::order])][::order])
     assert results[0] == results[1]
+
+
+@pytest.mark.parametrize("name", POISONS)
+def test_a_program_before_it_changes_no_verdict(name: str) -> None:
+    poison, solution, call = POISONS[name]
+    programs = [Program("", poison, "", ("f",)), Program("", solution, "", (f"assert {call}",))]
+    with Judge(limits=Limits(timeout_seconds=2), sandbox="process", workers=1) as judge:
+        assert [verdict.outcome for verdict in judge.run(programs)] == ["passed", "passed"]
 
 
 def test_a_dead_sandbox_is_replaced_and_its_program_tried_again() -> None:
