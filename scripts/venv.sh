@@ -22,12 +22,14 @@ if ! .venv/bin/python -c 'import torch' 2>/dev/null; then
     echo "installing $torch with CUDA"
     $pip install -q "$torch"
   else
-    # PyPI's wheel carries gigabytes of CUDA; PyTorch's own index has the CPU build. A mirror configured
-    # in pip.conf that serves a CPU build is used too, hence the extra index and no retries on it.
+    # PyPI's wheel carries gigabytes of CUDA; PyTorch's own index has the CPU build. Where that index cannot be
+    # reached, a mirror of pip.conf may have it. What torch needs comes with everything else below: asking two
+    # indexes for each of those takes minutes when one is silent.
     echo "installing $torch for CPU"
-    $pip install -q --retries 1 --timeout 20 --extra-index-url https://download.pytorch.org/whl/cpu "$torch" 2>.venv/torch.log ||
-      $pip install -q "$torch" || { cat .venv/torch.log >&2; exit 1; }
+    index=https://download.pytorch.org/whl/cpu
+    $pip install -q --no-deps --retries 0 --timeout 10 --extra-index-url "$index" "$torch" 2>.venv/torch.log ||
+      $pip install -q --no-deps "$torch" || { cat .venv/torch.log >&2; exit 1; }
   fi
 fi
 echo "installing leti and its pinned dependencies"
-$pip install -q -c constraints.txt -e '.[models,dev]'
+$pip install -q -c constraints.txt torch -e '.[models,dev]'
