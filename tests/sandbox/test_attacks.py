@@ -11,11 +11,14 @@ from pathlib import Path
 import pytest
 
 from stages.execute.judge import Judge, Program, Verdict
-from tests.sandbox.attacks import CATALOGUE, SECRET, TESTS, Attack
+from tests.sandbox import attacks
+from tests.sandbox.attacks import SECRET, TESTS, Attack
 from tests.sandbox.conftest import LIMITS
+from tests.sandbox.crossings import CROSSINGS
 
 pytestmark = pytest.mark.slow
 
+CATALOGUE = [*attacks.CATALOGUE, *CROSSINGS]
 HONEST = "def f(x):\n    return [x, x + 1]  # {number}"
 GRACE_SECONDS = 3.0
 """For a machine that is busy with other tests; what a timeout really costs is measured in benchmarks/judge."""

@@ -183,7 +183,7 @@ class Candidate:
         exec(self.code, self.namespace)
         for statement in request["imports"]:
             exec(statement, self.namespace)
-        values = {name: self._value(self.namespace[name]) for name in request["names"] if name in self.namespace}
+        values = {name: self._definition(self.namespace[name]) for name in request["names"] if name in self.namespace}
         names = [name for name in self.namespace if type(name) is str]
         return {"value": values, "globals": [name[:100] for name in names[:MOST_GLOBALS]]}
 
@@ -266,6 +266,9 @@ class Candidate:
     def _value(self, value: object) -> codec.Tree:
         return codec.Encoder(self._foreign).encode(value)
 
+    def _definition(self, value: object) -> codec.Tree:
+        return ["module", value.__name__] if isinstance(value, ModuleType) else self._value(value)
+
     def _handle(self, value: object) -> int:
         for number, known in enumerate(self.handles):
             if known is value:
@@ -276,8 +279,6 @@ class Candidate:
     def _foreign(self, value: object) -> codec.Tree:
         if isinstance(value, Callback):
             return ["cb", value._number]
-        if isinstance(value, ModuleType):
-            return ["module", value.__name__]
         number = self._handle(value)
         if isinstance(value, type):
             return ["h", number, *self._class(value)]

@@ -7,13 +7,12 @@ handle.
 
 from __future__ import annotations
 
-import builtins
 import contextlib
 import importlib
 import sys
 from collections import deque
 from collections.abc import Callable, Iterator
-from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
+from types import BuiltinFunctionType, FunctionType, MethodType
 from typing import Any
 
 from stages.execute.inside import certify, codec, report, wire
@@ -173,6 +172,8 @@ class Session:
         self.callbacks: list[Any] = []
         self.ended: str | None = None
         self.calls = 0
+        self.influenced = False
+        """Whether a value that the candidate chose has reached the tests."""
         self.planned: deque[tuple[int, Any]] = deque()
         """Handle number and encoded arguments of the calls whose answers come without a request, in order."""
 
@@ -185,7 +186,7 @@ class Session:
 
     def ask(self, **request: Any) -> Any:
         """One request; its value decoded. Raises what the candidate raised, or Ended."""
-        return codec.Decoder(self._resolve).decode(self._value(self.exchange(request)))
+        return self.decode(self._value(self.exchange(request)))
 
     def call(self, handle: Handle, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
         """Call a handle. Changes it made to the arguments happen here too."""
@@ -214,6 +215,7 @@ class Session:
                 decoder.refill(number, tree)
         except (codec.CodecError, LookupError, TypeError) as error:
             raise self.end(f"malformed: {error}") from None
+        self.influenced = True
         return value
 
     def exchange(self, request: dict[str, Any], blob: bytes = b"") -> dict[str, Any]:
@@ -226,7 +228,7 @@ class Session:
         except wire.Closed:
             raise self.end("closed") from None
         except wire.Malformed as error:
-            raise Unsplittable(str(error)) from None
+            raise self._cannot_cross(error) from None
         return self._receive()
 
     def finish_plan(self) -> None:
@@ -276,6 +278,7 @@ class Session:
                 raise codec.CodecError("arguments expected")
         except (codec.CodecError, LookupError, TypeError) as error:
             raise self.end(f"malformed: {error}") from None
+        self.influenced = True
         try:
             value = function(*arguments, **keywords)
         except Exception as error:
@@ -294,14 +297,32 @@ class Session:
         try:
             return encoder.encode(value)
         except codec.CodecError as error:
-            raise Unsplittable(str(error)) from None
+            raise self._cannot_cross(error) from None
+
+    def _cannot_cross(self, value: object) -> BaseException:
+        """The tests say whether they need one process, never the candidate: once it had a say in their values, only
+        what they alone can have made counts.
+        """
+        theirs = isinstance(value, Iterator) or type(value).__module__ == "__main__"
+        if self.influenced and (not theirs or hasattr(value, "_leti_number")):
+            return self.end("untransportable")
+        return Unsplittable(type(value).__name__)
 
     def decode(self, tree: codec.Tree) -> Any:
         """A value of the candidate, for the tests."""
         try:
-            return codec.Decoder(self._resolve).decode(tree)
+            value = codec.Decoder(self._resolve).decode(tree)
         except codec.CodecError as error:
             raise self.end(f"malformed: {error}") from None
+        self.influenced = self.influenced or not isinstance(value, Handle)
+        return value
+
+    def definition(self, tree: codec.Tree) -> Any:
+        """What a name of the solution stood for after loading. Only here a module may cross."""
+        match tree:
+            case ["module", str(name)] if name.partition(".")[0] in MODULES and name in sys.stdlib_module_names:
+                return importlib.import_module(name)
+        return self.decode(tree)
 
     def _foreign(self, value: object) -> codec.Tree:
         if isinstance(value, Handle):
@@ -313,7 +334,7 @@ class Session:
         if isinstance(value, (FunctionType, BuiltinFunctionType, MethodType)) or callable(value):
             self.callbacks.append(value)
             return ["cb", len(self.callbacks) - 1, getattr(value, "__name__", "function")]
-        raise Unsplittable(type(value).__name__)
+        raise self._cannot_cross(value)
 
     def _resolve(self, tree: codec.Tree) -> Any:
         match tree:
@@ -330,26 +351,19 @@ class Session:
                 return handle
             case ["cb", int(number)] if 0 <= number < len(self.callbacks):
                 return self.callbacks[number]
-            case ["module", str(name)]:
-                return self._module(name)
         raise codec.CodecError("unknown object")
-
-    def _module(self, name: str) -> ModuleType:
-        if name.partition(".")[0] not in MODULES or name not in sys.stdlib_module_names:
-            raise codec.CodecError(f"module {name[:50]!r} is not shared")
-        return importlib.import_module(name)
 
     # exceptions
 
     def _class(self, number: int, name: str, bases: list[Any]) -> type[BaseException]:
         """A class of the tests' own for an exception class of the candidate, so that `except` can name it."""
-        return type(name[:200], (_builtin_exception(bases),), {"_leti_number": number, "__module__": "__main__"})
+        return type(name[:200], (report.nearest_builtin(bases),), {"_leti_number": number, "__module__": "__main__"})
 
     def _mirror(self, raised: Any) -> BaseException:
         """The candidate's exception, raised among the tests: of the nearest built-in class, or a class made for it."""
         if not report.is_valid(raised):
             return self.end("malformed: not a report of an exception")
-        kind = _builtin_exception(raised["bases"])
+        kind = report.nearest_builtin(raised["bases"])
         number = raised["class"]
         if type(number) is int:
             known = self.handles.get(number)
@@ -372,14 +386,6 @@ def _depth() -> int:
         depth += frame.f_code.co_filename == FILE_NAME
         frame = frame.f_back  # type: ignore[assignment]
     return depth
-
-
-def _builtin_exception(names: list[Any]) -> type[BaseException]:
-    for name in names:
-        kind = getattr(builtins, name, None) if type(name) is str else None
-        if isinstance(kind, type) and issubclass(kind, BaseException) and kind not in (Ended, Unsplittable):
-            return kind
-    return Exception
 
 
 def _is_importable(value: Any) -> bool:

@@ -15,6 +15,7 @@ FILE_NAME = "<string>"
 MOST_FRAMES = 1100
 MOST_TEXT = 100_000
 MOST_LINKS = 20
+MOST_NAME = 200
 _print_exception = sys.__excepthook__
 _SUGGESTION = re.compile(r"\. (Did you mean: |Did you forget to import )[^\n]*\?\n?\Z")
 
@@ -27,7 +28,7 @@ lines after them; `how`: "cause" or "context" where another exception printed be
 def describe(error: BaseException, code: CodeType | None, handle: int, arguments: Any) -> dict[str, Any]:
     """Everything about `error` that its text and its class need. `code` is the program's own."""
     return {
-        "type": type(error).__name__[:200],
+        "type": type(error).__name__[:MOST_NAME],
         "bases": builtin_bases(type(error)),
         "class": handle if type(error).__module__ not in ("builtins",) else None,
         "arguments": arguments,
@@ -38,6 +39,15 @@ def describe(error: BaseException, code: CodeType | None, handle: int, arguments
 def builtin_bases(kind: type) -> list[str]:
     """Names of the built-in exceptions among the bases, nearest first."""
     return [base.__name__ for base in kind.__mro__ if getattr(builtins, base.__name__, None) is base][:20]
+
+
+def nearest_builtin(names: list[Any]) -> type[BaseException]:
+    """The class that the first usable one of `builtin_bases` names."""
+    for name in names:
+        kind = getattr(builtins, name, None) if type(name) is str else None
+        if isinstance(kind, type) and issubclass(kind, BaseException):
+            return kind
+    return Exception
 
 
 def own_codes(code: CodeType | None) -> set[CodeType]:
@@ -127,7 +137,14 @@ def is_valid(raised: Any) -> bool:
     if type(raised) is not dict or type(raised.get("type")) is not str or type(raised.get("bases")) is not list:
         return False
     links = raised.get("links")
-    return type(links) is list and 0 < len(links) <= 100 and all(_is_link(link) for link in links) and "class" in raised
+    if not raised["type"].isprintable() or len(raised["type"]) > MOST_NAME:
+        return False
+    return (
+        type(links) is list
+        and 0 < len(links) <= MOST_LINKS
+        and all(_is_link(link) for link in links)
+        and "class" in raised
+    )
 
 
 def _is_link(link: Any) -> bool:
@@ -136,6 +153,7 @@ def _is_link(link: Any) -> bool:
         and type(link.get("text")) is str
         and link.get("how") in (None, "cause", "context")
         and type(link.get("frames")) is list
+        and len(link["frames"]) <= MOST_FRAMES
         and all(_is_frame(frame) for frame in link["frames"])
     )
 

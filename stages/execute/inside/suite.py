@@ -6,7 +6,7 @@ import ast
 import builtins
 import importlib
 from collections.abc import Iterator
-from types import CodeType
+from types import CodeType, ModuleType
 from typing import Any
 
 from stages.execute.inside import certify, codec, remote, report
@@ -230,7 +230,7 @@ class Scope(dict[str, Any]):
         if name in self.suite.module_names:
             # `math.isclose` in a test means the module, also where the solution put something else in its place.
             return importlib.import_module(name)
-        value = self.session.decode(self.solutions[name])
-        if isinstance(value, (remote.Handle, type)) or self.as_of_call == self.session.calls:
+        value = self.session.definition(self.solutions[name])
+        if isinstance(value, (remote.Handle, type, ModuleType)) or self.as_of_call == self.session.calls:
             return value
         return self.session.ask(op="global", name=name)

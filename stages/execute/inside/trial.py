@@ -147,7 +147,9 @@ class Trial:
         except remote.Ended as ended:
             return ended.reason, PASSED
         except BaseException as error:
-            return session.ended, self._raised(error, suite)
+            finding = self._raised(error, suite)
+            # Only now: printing the exception may have asked the candidate once more.
+            return session.ended, finding
         return session.ended, PASSED
 
     def _evaluate_in_a_fork(
@@ -277,5 +279,5 @@ def _announced(suite: Suite, session: remote.Session, values: dict[str, Any]) ->
     for name, arguments in suite.plan:
         if name not in values:
             return
-        value = session.decode(values[name])
+        value = session.definition(values[name])
         yield value._leti_number if isinstance(value, remote.Handle) else -1, arguments

@@ -68,7 +68,7 @@ _FLAT = (
 )
 _CATCHER = (
     "def f(x):\n    try:\n        return len([0] * x)\n    except Exception:\n        return 0",
-    "f(15000000) == 15000000",
+    "f(22000000) == 22000000",
 )
 POISONS = {
     "a generator's last words": (
@@ -84,7 +84,7 @@ POISONS = {
         "from typing import Iterable\nclass f:\n    def register(self):\n        pass\nIterable.register(int)",
         *_FLAT,
     ),
-    "memory in a cycle": ("a = [0] * 50000000\na.append(a)\ndef f():\n    pass", *_CATCHER),
+    "memory in a cycle": ("a = [0] * 40000000\na.append(a)\ndef f():\n    pass", *_CATCHER),
 }
 """A certified program, and an honest one with its test that comes next."""
 
@@ -143,7 +143,7 @@ def test_sharing_workers_and_order_change_no_verdict(references: list[Program]) 
 def test_a_program_before_it_changes_no_verdict(name: str) -> None:
     poison, solution, call = POISONS[name]
     programs = [Program("", poison, "", ("f",)), Program("", solution, "", (f"assert {call}",))]
-    with Judge(limits=Limits(timeout_seconds=2), sandbox="process", workers=1) as judge:
+    with Judge(limits=Limits(timeout_seconds=6), sandbox="process", workers=1) as judge:
         assert [verdict.outcome for verdict in judge.run(programs)] == ["passed", "passed"]
 
 
