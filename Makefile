@@ -5,7 +5,9 @@ PYTHON ?= python3
 STORE ?= leti-store
 SANDBOX ?= gvisor
 BIN := .venv/bin
-PYTEST := $(BIN)/python -m pytest
+JOBS ?= 2
+# One thread per worker: two workers with as many threads as cores each would wait for one another.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -16,8 +18,8 @@ demo: .venv/ready ## install everything, then two real iterations on this machin
 
 test: .venv/ready ## every test that needs neither GPU nor cluster (under 15 minutes on 2 cores)
 	@sh scripts/runsc.sh gvisor
-	$(PYTEST) -q -m "not slow"
-	$(PYTEST) -q -m slow
+	$(PYTEST) -q -n $(JOBS) -m "not slow"
+	$(PYTEST) -q -n $(JOBS) --dist loadfile -m slow
 
 check: .venv/ready ## lint, formatting and types
 	$(BIN)/ruff check .

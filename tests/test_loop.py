@@ -242,16 +242,11 @@ def test_a_failing_stage_is_one_line_with_its_code_and_remedy(workplace: Path, f
 
 
 def test_a_real_model_writes_trains_and_is_conditioned(workplace: Path) -> None:
-    arguments = ("--set", "generate.engine=transformers", "--set", "generate.script=null", "--name", "model")
-    found = leti_ctl("submit", "-f", "run.yaml", "--store", "store", *arguments, cwd=workplace)
+    model = ("--set", "generate.engine=transformers", "--set", "generate.script=null", "--set", "generate.parts=1")
+    arguments = ("-f", "run.yaml", "--name", "model", "--iterations", "1", "--store", "store")
+    found = leti_ctl("submit", *arguments, *model, cwd=workplace)
     assert found.returncode == 0, found.stderr
-    rows = {
-        iteration: json.loads(
-            leti_ctl(
-                "samples", "model", "--iteration", str(iteration), "--store", "store", "--json", cwd=workplace
-            ).stdout
-        )["samples"]
-        for iteration in (0, 1)
-    }
-    assert {row["reward_token"] for row in rows[0]} == {"none"}
-    assert {row["reward_token"] for row in rows[1]} == {"good"}
+    for iteration, token in ((0, "none"), (1, "good")):
+        where = ("--iteration", str(iteration), "--split", "test", "--store", "store", "--json")
+        rows = json.loads(leti_ctl("samples", "model", *where, cwd=workplace).stdout)["samples"]
+        assert {row["reward_token"] for row in rows} == {token}
