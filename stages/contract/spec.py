@@ -148,6 +148,9 @@ class ExecuteSpec(Section):
     """Keep the `^^^^` lines that newer CPythons print under a failing expression."""
     reward_token_removal: Literal["prefix", "character_set"] = "prefix"
     """`character_set` repeats a slip of the official code that also eats the first letters of a prompt."""
+    least_isolation: Literal["split", "beside"] = "beside"
+    """`split` accepts only verdicts whose tests ran apart from the solution; a row whose tests cannot be split is then
+    an `infra_error`, excluded and counted."""
     workers: Annotated[int, Field(ge=0, json_schema_extra=COMPATIBLE)] = 0
     """Programs run side by side; 0 takes the machine's processors. Compatible."""
 

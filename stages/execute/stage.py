@@ -11,6 +11,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import cast
 
 from stages.contract.artifacts import Ref
@@ -29,7 +30,7 @@ def run(job: Job) -> None:
     problems = {problem.problem_id: problem for problem in job.run.read(problems_ref, Problem)}
     samples = list(job.run.read(samples_ref, Sample, job.part))
     programs = [assemble(job.spec, _problem_of(sample, problems), sample) for sample in samples]
-    verdicts = _judge(job, programs)
+    verdicts = [accepted(verdict, job.spec) for verdict in _judge(job, programs)]
     outcomes = Counter(verdict.outcome for verdict in verdicts)
     job.commit_rows(
         Ref("executions", job.iteration, job.split),
@@ -49,6 +50,13 @@ def assemble(spec: RunSpec, problem: Problem, sample: Sample) -> Program:
         token = spec.model.tokens.as_tuple().reward(sample.reward_token)
         prompt = (token + prompt).lstrip(token) if token else prompt
     return Program(prompt, solution, problem.setup, problem.tests)
+
+
+def accepted(verdict: Verdict, spec: RunSpec) -> Verdict:
+    """Return the verdict, or an `infra_error` in its place where it was made behind less than the spec accepts."""
+    if spec.execute.least_isolation == "beside" or verdict.isolation.endswith("-split"):
+        return verdict
+    return replace(verdict, outcome="infra_error", error_type=None, feedback="")
 
 
 def _judge(job: Job, programs: Sequence[Program]) -> list[Verdict]:
