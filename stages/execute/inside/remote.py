@@ -26,9 +26,6 @@ behind.
 """
 
 
-FILE_NAME = "<string>"
-
-
 class Ended(BaseException):
     """The conversation is over and `reason` is the verdict, whatever the tests would make of an exception."""
 
@@ -44,11 +41,16 @@ class Unsplittable(BaseException):
 class Handle:
     """An object of the candidate."""
 
-    __slots__ = ("_leti_base", "_leti_number", "_leti_session", "_leti_type")
+    __slots__ = ("_leti_base", "_leti_number", "_leti_session")
 
-    def __init__(self, session: Session, number: int, type_name: str, base: Any) -> None:
-        for name, value in zip(self.__slots__, (base, number, session, type_name), strict=True):
+    def __init__(self, session: Session, number: int) -> None:
+        for name, value in zip(Handle.__slots__, (None, number, session), strict=True):
             object.__setattr__(self, name, value)
+
+    @property  # type: ignore[misc]
+    def __class__(self) -> type:
+        """What `isinstance` asks for: an object derived from a built-in type is one of these."""
+        return type(self) if self._leti_base is None else type(self._leti_base)
 
     def __call__(self, *arguments: Any, **keywords: Any) -> Any:
         """Call it in the candidate."""
@@ -169,6 +171,7 @@ class Session:
     def __init__(self, channel: wire.Channel) -> None:
         self.channel = channel
         self.handles: dict[int, Any] = {}
+        self.kinds: dict[str, type[Handle]] = {}
         self.callbacks: list[Any] = []
         self.ended: str | None = None
         self.calls = 0
@@ -197,7 +200,7 @@ class Session:
             self.planned.popleft()
             return self._take(self._receive(), [])
         request = {
-            "op": "call", "handle": handle._leti_number, "depth": _depth(),
+            "op": "call", "handle": handle._leti_number, "depth": report.depth_of_tests(),
             "arguments": sent, "keywords": self._encode(encoder, keywords),
         }  # fmt: skip
         reply = self.exchange(request)
@@ -342,9 +345,10 @@ class Session:
                 if number not in self.handles:
                     self.handles[number] = self._class(number, name, bases)
                 return self.handles[number]
-            case ["h", int(number), str(), str(type_name), base]:
+            case ["h", int(number), str(sort), str(type_name), base]:
                 if number not in self.handles:
-                    self.handles[number] = Handle(self, number, type_name, None)
+                    kind = self._kind("type" if sort == "class" else type_name[:200])
+                    self.handles[number] = kind(self, number)
                 handle = self.handles[number]
                 if isinstance(handle, Handle):
                     object.__setattr__(handle, "_leti_base", None if base is None else self.decode(base))
@@ -352,6 +356,12 @@ class Session:
             case ["cb", int(number)] if 0 <= number < len(self.callbacks):
                 return self.callbacks[number]
         raise codec.CodecError("unknown object")
+
+    def _kind(self, name: str) -> type[Handle]:
+        """The class of handles whose objects have a class of that name: messages of CPython show it."""
+        if name not in self.kinds:
+            self.kinds[name] = type(name, (Handle,), {"__slots__": (), "__module__": "__main__"})
+        return self.kinds[name]
 
     # exceptions
 
@@ -377,15 +387,6 @@ class Session:
             error = Exception()
         error._leti_report = raised  # type: ignore[attr-defined]
         return error
-
-
-def _depth() -> int:
-    """Frames of the tests below a call: in one process they would count against the recursion limit."""
-    frame, depth = sys._getframe(2), 0
-    while frame is not None and frame.f_code.co_name != "evaluate":
-        depth += frame.f_code.co_filename == FILE_NAME
-        frame = frame.f_back  # type: ignore[assignment]
-    return depth
 
 
 def _is_importable(value: Any) -> bool:
