@@ -141,6 +141,10 @@ class Judge:
         pending = deque(range(len(programs)))
         attempts = dict.fromkeys(pending, 0)
         missing = len(programs)
+        for number in [number for number in pending if _size(programs[number]) > wire.LARGEST // 2]:
+            pending.remove(number)
+            missing -= 1
+            yield number, self._too_large()
         with selectors.DefaultSelector() as selector:
             for worker in self._workers:
                 selector.register(worker.sandbox.verdicts, selectors.EVENT_READ, worker)
@@ -221,6 +225,11 @@ class Judge:
         pending.extendleft(number for number in reversed(lost) if number not in given_up)
         return given_up
 
+    def _too_large(self) -> Verdict:
+        """Of a program that is not even compiled."""
+        text = f"The program used more than {self.limits.memory_mib} MiB of memory.\n"
+        return Verdict("out_of_memory", "MemoryError", text, 0.0, f"{self.sandbox}-split")
+
     def _infrastructure_error(self) -> Verdict:
         text = f"The sandbox failed {ATTEMPTS} times under this program.\n"
         return Verdict("infra_error", "SandboxUnavailable", text, 0.0, f"{self.sandbox}-split")
@@ -234,6 +243,11 @@ _slots = itertools.count()
 """Together with the process id a number that no other sandbox of this machine has: limits per user would else be
 shared with it.
 """
+
+
+def _size(program: Program) -> int:
+    """Bytes of its text on the way to the sandbox."""
+    return len(wire.dump([program.prompt, program.solution, program.setup, program.tests]))
 
 
 def _count(programs: Sequence[Program]) -> dict[Program, int]:

@@ -26,9 +26,14 @@ class Overflow(Exception):
     """The peer wrote more beside its frames than it may."""
 
 
+def dump(message: object) -> bytes:
+    """JSON. Raises ValueError for an int that is too long for it."""
+    return json.dumps(message, separators=(",", ":")).encode()
+
+
 def pack(message: object, blob: bytes = b"") -> bytes:
     """One frame. Raises Malformed when it would be larger than `LARGEST`, ValueError for an int too long for JSON."""
-    text = json.dumps(message, separators=(",", ":")).encode()
+    text = dump(message)
     if len(text) + len(blob) > LARGEST:
         raise Malformed(f"a frame of {len(text) + len(blob)} bytes is over the limit of {LARGEST}")
     return HEADER.pack(len(text), len(blob)) + text + blob

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from stages.contract.errors import SandboxUnavailable
+from stages.execute.inside import wire
 from stages.execute.judge import Judge, Limits, Program, Verdict
 from stages.execute.sandbox import SandboxKind
 from tests.stages.execute.programs import mutants, program
@@ -147,6 +148,15 @@ def test_a_program_before_it_changes_no_verdict(name: str) -> None:
     programs = [Program("", poison, "", ("f",)), Program("", solution, "", (f"assert {call}",))]
     with Judge(limits=Limits(timeout_seconds=6), sandbox="process", workers=1) as judge:
         assert [verdict.outcome for verdict in judge.run(programs)] == ["passed", "passed"]
+
+
+@pytest.mark.parametrize("letters", [wire.LARGEST // 2, wire.LARGEST + 1])
+def test_a_program_of_many_megabytes_fails_alone(judge: Judge, letters: int) -> None:
+    programs = [
+        Program("", "x = '" + "a" * letters + "'", "", ("assert x",)),
+        Program("", f"x = {letters}", "", ("assert x",)),
+    ]
+    assert [verdict.outcome for verdict in judge.run(programs)] == ["out_of_memory", "passed"]
 
 
 def test_a_dead_sandbox_is_replaced_and_its_program_tried_again() -> None:
