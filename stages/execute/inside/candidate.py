@@ -169,12 +169,12 @@ class Candidate:
 
     def load(self, request: dict[str, Any], blob: bytes) -> dict[str, Any]:
         """Execute a program from the start and say what it defines."""
+        if self.sink is not None and not self._is_clean():
+            return {"unclean": True}
         self.handles.clear()
         self.namespace.clear()
         if self.sink is not None:
             self.sink.written = 0
-            if not self._is_clean():
-                return {"unclean": True}
         module = ModuleType("__main__")
         self.namespace = module.__dict__
         self.namespace["__builtins__"] = builtins
@@ -189,7 +189,7 @@ class Candidate:
 
     def _is_clean(self) -> bool:
         """Whether a shared candidate is as good as a new one: unchanged, and with memory left over for another
-        program. What earlier ones held in cycles may still be there.
+        program. What earlier ones held in cycles may still be there, and freeing much takes long.
         """
         unchanged = dict(vars(builtins)) == self.builtins and sys.getrecursionlimit() == self.limit
         return unchanged and _peak_kib() < self.most_kib
