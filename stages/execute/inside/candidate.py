@@ -156,7 +156,8 @@ class Candidate:
             traceback.clear_frames(error.__traceback__)
             return report.describe(MemoryError(), None, 0, None)
         try:
-            return report.describe(error, self.code, self._handle(type(error)), self._arguments(error))
+            described = report.describe(error, self.code, self._handle(type(error)), self._arguments(error))
+            return described if described["class"] is None else {**described, "object": self._handle(error)}
         except MemoryError:
             return report.describe(MemoryError(), None, 0, None)
 

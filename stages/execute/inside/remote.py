@@ -367,7 +367,8 @@ class Session:
 
     def _class(self, number: int, name: str, bases: list[Any]) -> type[BaseException]:
         """A class of the tests' own for an exception class of the candidate, so that `except` can name it."""
-        return type(name[:200], (report.nearest_builtin(bases),), {"_leti_number": number, "__module__": "__main__"})
+        members = {"_leti_number": number, "__module__": "__main__", "__getattr__": report.attributes(self.ask)}
+        return type(name[:200], (report.nearest_builtin(bases),), members)
 
     def _mirror(self, raised: Any) -> BaseException:
         """The candidate's exception, raised among the tests: of the nearest built-in class, or a class made for it."""

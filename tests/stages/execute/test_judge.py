@@ -45,6 +45,7 @@ SPLIT = {
     "setup uses the solution's class": ("class N:\n    def __init__(s, v): s.v = v; s.left = None\ndef f(r): return r.left.v", "root = N(1)\nroot.left = N(2)", ("assert f(root) == 2",)),
     "class of a derived list": ("class S(list): pass\ndef f(): return S([1])", "", ("assert isinstance(f(), list) and type(f()).__name__ == 'S' != f().__class__",)),
     "class of an object": ("class S: pass\ndef f(): return S()", "", ("assert type(f()) == type(S()) and f().__class__.__name__ == 'S'", "try:\n    f() + 1\nexcept TypeError as e:\n    assert str(e).endswith(\"'S' and 'int'\")")),
+    "attribute of an own exception": ("class E(ValueError):\n    def __init__(s, c):\n        super().__init__('m')\n        s.code = [c]\ndef f(x): raise E(x)", "", ("try:\n    f(7)\n    assert False\nexcept E as e:\n    assert e.code == [7] and str(e) == 'm' and not hasattr(e, 'other')",)),
     "global that changes": ("n = 0\ndef f():\n    global n\n    n += 1", "", ("f()", "f()", "assert n == 2")),
     "subclass of list": ("class S(list):\n    def peek(self): return self[-1]", "", ("s = S()", "s.append(3)", "assert s.peek() == 3 and s == [3] and len(s) == 1")),
     "enumeration": ("from enum import Enum\nclass C(Enum):\n    R = 1\ndef f(): return C.R", "", ("assert f() == C.R and f() is C.R and f().value == 1",)),
