@@ -229,9 +229,12 @@ class _Check:
         self.python_classes.add(node.name)
         for base in node.bases:
             self.allowed_bases.add(id(base))
-        for member in node.body:
-            if isinstance(member, ast.FunctionDef):
-                self._collect_method(member)
+        methods = [member for member in node.body if isinstance(member, ast.FunctionDef)]
+        for method in methods:
+            self._collect_method(method)
+        names = {method.name for method in methods}
+        if any(isinstance(part, ast.Name) and part.id in names for part in walk(node)):
+            raise _Doubt("inside the class's body a method takes anything for its self")
 
     def _collect_method(self, method: ast.FunctionDef) -> None:
         if method.decorator_list or not method.args.args:

@@ -36,6 +36,7 @@ HARMFUL = [
     "import copy\nclass A:\n    def __deepcopy__(self, memo): pass",
     "def g():\n    try:\n        yield 1\n    finally:\n        h()", "def g():\n    try:\n        yield from h()\n    finally:\n        h()",
     "class C:\n    def close(self): pass\ndef g(): yield from C()", "class C:\n    def __init__(self): self.close = print\ndef g(): yield from C()",
+    "from typing import Any\nclass A:\n    def f(self): self.x = 1\n    f(Any)", "class A:\n    def f(self): self.x = 1\n    def g(self, y=[f]): return y",
     "from typing import Iterable\nclass A:\n    def register(self, x): pass\nIterable.register(int)",
 ]  # fmt: skip
 
