@@ -193,7 +193,7 @@ def test_killing_anything_at_any_moment_changes_nothing(workplace: Path, finishe
     command = [sys.executable, "-m", "leti_ctl"]
     arguments = ["submit", "-f", "run.yaml", "--name", "killed", "--store", "store"]
     killed = 0
-    for _ in range(8):
+    for _ in range(5):
         driver = subprocess.Popen(
             [*command, *arguments], cwd=workplace, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
         )
@@ -203,7 +203,7 @@ def test_killing_anything_at_any_moment_changes_nothing(workplace: Path, finishe
         arguments = ["resume", "killed", "--store", "store"]
     last = leti_ctl("resume", "killed", "--store", "store", cwd=workplace)
     assert last.returncode == 0, last.stderr
-    assert killed >= 8
+    assert killed >= 5
     assert fingerprints(run) == fingerprints(finished)
     for name, value in weights(run, 2).items():
         np.testing.assert_allclose(value, weights(finished, 2)[name], atol=1e-6)
