@@ -20,7 +20,7 @@ def entries(
     for name, text in _attempts(run):
         unit: dict[str, Any] = {}
         for line in text.splitlines():
-            entry = _parse(line)
+            entry = parse_line(line)
             unit = {key: entry[key] for key in UNIT_FIELDS if key in entry} or unit
             entry = {**(unit or _unit_of(name)), **entry}
             if _matches(entry, stage=stage, iteration=iteration, split=split):
@@ -56,12 +56,13 @@ def _unit_of(name: str) -> dict[str, Any]:
     return {"stage": rest.split("-")[0].split(".")[0], "iteration": int(iteration)}
 
 
-def _parse(line: str) -> dict[str, Any]:
+def parse_line(line: str) -> dict[str, Any]:
+    """Return a log line's entry; a line that is no JSON object is the message of one without a level."""
     try:
         entry = json.loads(line)
     except ValueError:
         entry = None
-    return entry if isinstance(entry, dict) else {"message": line}
+    return entry if isinstance(entry, dict) else {"event": "log", "message": line}
 
 
 def _matches(entry: dict[str, Any], **wanted: str | int | None) -> bool:

@@ -130,6 +130,14 @@ class Job:
         )
 
 
+def threads(processes: int = 1) -> int:
+    """Return the CPU threads each of so many processes on this machine should use, or what `LETI_THREADS` says."""
+    wanted = os.environ.get("LETI_THREADS") or str(max(1, len(os.sched_getaffinity(0)) // processes))
+    if not wanted.isdecimal() or int(wanted) == 0:
+        raise UsageError(f"LETI_THREADS: {wanted!r}; set a number from 1")
+    return int(wanted)
+
+
 def main(stage: StageName, run_stage: Callable[[Job], None]) -> NoReturn:
     """Run one unit and exit: 0 when its outputs are committed, else the code of the error."""
     arguments = _parse(stage)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import json
 import os
 import shutil
 import signal
@@ -25,6 +24,7 @@ from types import FrameType
 from typing import Any, NoReturn, Protocol
 
 from leti_ctl import control
+from leti_ctl.journal import parse_line
 from leti_ctl.pipeline import Load, Plan, Unit, done_units, plan
 from stages.contract.errors import LetiError, RetryableError, Stopped
 from stages.contract.run import Run
@@ -73,7 +73,7 @@ class _Process:
             data = file.read()
         lines = data[: data.rfind(b"\n") + 1]
         self.offset += len(lines)
-        return [_parse(line) for line in lines.decode(errors="replace").splitlines() if line.strip()]
+        return [parse_line(line) for line in lines.decode(errors="replace").splitlines() if line.strip()]
 
 
 class Driver:
@@ -210,14 +210,6 @@ class Driver:
     def _keep_log(self, log: Path) -> None:
         if self.run.store.local_path(self.run.key("logs")) is None:
             self.run.store.upload(self.run.key(f"logs/{log.name}"), log)
-
-
-def _parse(line: str) -> dict[str, Any]:
-    try:
-        entry = json.loads(line)
-    except ValueError:
-        entry = None
-    return entry if isinstance(entry, dict) else {"event": "log", "message": line}
 
 
 def _on_terminate(_signal: int, _frame: FrameType | None) -> NoReturn:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from time import perf_counter
@@ -14,9 +13,10 @@ from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
-from stages.contract.errors import ModelError, UsageError
+from stages.contract.errors import ModelError
 from stages.contract.rules import PROMPT_MULTIPLE
 from stages.contract.spec import Sampling
+from stages.entrypoint import threads
 from stages.generate.codec import Codec
 from stages.generate.decode import Decoder, Prompt, Written
 from stages.generate.engine import Completed, Completion, Progress, Request
@@ -31,7 +31,7 @@ class TransformersEngine:
 
     def __init__(self, checkpoint: Path, *, batch_size: int, dtype: Literal["float32", "bfloat16"]) -> None:
         started = perf_counter()
-        set_threads()
+        torch.set_num_threads(threads())
         self.codec = Codec(checkpoint)
         self.model = load_model(checkpoint, getattr(torch, dtype))
         self.context = context_length(self.model)
@@ -102,11 +102,3 @@ def load_model(folder: Path, dtype: torch.dtype) -> PreTrainedModel:
         reason = str(error).strip().partition("\n")[0]
         raise ModelError(f"checkpoint {folder} cannot be loaded: {reason}") from error
     return model.eval().to("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def set_threads() -> None:
-    """Give torch the machine's processors, or as many threads as `LETI_THREADS` says."""
-    wanted = os.environ.get("LETI_THREADS") or str(os.cpu_count() or 1)
-    if not wanted.isdecimal() or int(wanted) == 0:
-        raise UsageError(f"LETI_THREADS: {wanted!r}; set a number from 1")
-    torch.set_num_threads(int(wanted))

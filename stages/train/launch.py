@@ -19,8 +19,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from stages.contract import errors
-from stages.contract.errors import LetiError, RetryableError, UsageError
-from stages.entrypoint import Job
+from stages.contract.errors import LetiError, RetryableError
+from stages.entrypoint import Job, threads
 
 log = logging.getLogger("leti.train")
 FAILURES = "LETI_FAILURES"
@@ -54,14 +54,6 @@ def launch(job: Job) -> None:
         raise _first_failure(failures) or RetryableError(
             f"torchrun ended with {code} and no process said why (killed for memory?); its output is above"
         )
-
-
-def threads(processes: int) -> int:
-    """Return the CPU threads each of so many processes on this machine should use."""
-    wanted = os.environ.get("LETI_THREADS") or str(max(1, len(os.sched_getaffinity(0)) // processes))
-    if not wanted.isdecimal() or int(wanted) == 0:
-        raise UsageError(f"LETI_THREADS: {wanted!r}; set a number from 1")
-    return int(wanted)
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from typing import NamedTuple
 from stages.contract.artifacts import Input, Ref
 from stages.contract.errors import SpecError, Stopped
 from stages.contract.records import StepLog
-from stages.entrypoint import Job
+from stages.entrypoint import Job, threads
 from stages.train import launch
 from stages.train.checkpoint import Checkpoints
 from stages.train.data import Blocks, count_steps, read_steps
@@ -171,7 +171,7 @@ def _make_trainer(job: Job, state: Path | None) -> Trainer:
 
     from stages.train.deepspeed import DeepSpeedTrainer, Start
 
-    torch.set_num_threads(launch.threads(job.spec.train.processes))
+    torch.set_num_threads(threads(job.spec.train.processes))
     torch.manual_seed(job.seed("train"))
     folder = job.run.fetch(Ref("checkpoint", job.iteration), job.scratch)
     trainer = DeepSpeedTrainer(Start(folder, state, job.spec.model.dtype), job.spec.train, job.scratch)

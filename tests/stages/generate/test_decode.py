@@ -145,8 +145,8 @@ def test_a_damaged_checkpoint_is_a_model_error(tmp_path: Path, damage: Callable[
 
 
 def test_threads_must_be_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
-    from stages.generate.transformer import set_threads
+    from stages.entrypoint import threads
 
     monkeypatch.setenv("LETI_THREADS", "many")
     with pytest.raises(UsageError, match="LETI_THREADS: 'many'"):
-        set_threads()
+        threads()
