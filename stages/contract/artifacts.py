@@ -13,6 +13,7 @@ A process killed between any two steps leaves data nobody points to, and running
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping
 from typing import Annotated, Literal, NamedTuple
 
@@ -214,3 +215,38 @@ def outputs(stage: StageName, spec: RunSpec, *, iteration: int, split: str) -> t
         Ref(name, **{key: coordinates[key] for key in ARTIFACTS[name].coordinates})  # type: ignore[arg-type]
         for name in STAGES[stage].outputs
     )
+
+
+def inputs(stage: StageName, spec: RunSpec, *, iteration: int, split: str, part: Part | None = None) -> tuple[str, ...]:
+    """Return what one unit of a stage reads, spelled as `Input.ref` is; `prepare` reads no artifact."""
+    if stage == "prepare":
+        return ()
+    checkpoint = str(Ref("checkpoint", iteration))
+    samples, executions = (str(Ref(name, iteration, split)) for name in ("samples", "executions"))
+    if stage == "evaluate":
+        return (samples, executions)
+    if stage == "train":
+        state = (str(Ref("optimizer", iteration)),) if iteration and spec.train.keep_optimizer else ()
+        examples = (str(Ref("examples", iteration)),) if spec.uses_samples() else ()
+        return (checkpoint, *examples, *(("pretraining",) if spec.uses_pretraining() else ()), *state)
+    problems = str(Ref("problems", split=spec.get_pass(split).split))
+    if stage == "build":
+        return (problems, samples, executions, checkpoint)
+    return (problems, checkpoint) if stage == "generate" else (problems, f"{samples}#{part or Part()}")
+
+
+_REF = re.compile(
+    r"(?:iterations/(?P<iteration>\d{4,})/)?(?P<artifact>\w+)(?:/(?P<split>[\w.-]+))?(?:#(?P<part>\d+/\d+))?"
+)
+
+
+def parse_ref(text: str) -> tuple[Ref, Part | None] | None:
+    """Return what `Input.ref` names, the inverse of `str(ref)` and `ref#K/N`; None for a source outside the store."""
+    found = _REF.fullmatch(text)
+    if not found or found["artifact"] not in ARTIFACTS:
+        return None
+    ref = Ref(found["artifact"], None if found["iteration"] is None else int(found["iteration"]), found["split"])
+    has = {name for name in ("iteration", "split") if getattr(ref, name) is not None}
+    if has != set(ARTIFACTS[ref.artifact].coordinates):
+        return None
+    return ref, parse_part(found["part"]) if found["part"] else None

@@ -20,7 +20,7 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
@@ -73,8 +73,12 @@ class Store(ABC):
         """Write a file under a key that names its content; replaces a damaged object of that key."""
 
     @abstractmethod
+    def scan(self, prefix: str) -> Iterator[tuple[str, int]]:
+        """Yield key and size in bytes of every object that starts with `prefix`, in lexicographic order of the keys."""
+
     def list(self, prefix: str) -> Iterator[str]:
         """Yield the keys that start with `prefix`, in lexicographic order."""
+        return (key for key, _ in self.scan(prefix))
 
     @abstractmethod
     def size(self, key: str) -> int | None:
@@ -120,14 +124,16 @@ class LocalStore(Store):
             staged.replace(target)
             _sync(target.parent)
 
-    def list(self, prefix: str) -> Iterator[str]:
+    def scan(self, prefix: str) -> Iterator[tuple[str, int]]:
         _check_prefix(prefix)
         start = self.root / prefix.rpartition("/")[0]
         found: list[str] = []
         for folder, _, names in os.walk(start, onerror=_unless_missing):
             base = Path(folder).relative_to(self.root)
             found += [(base / name).as_posix() for name in names if not name.startswith(".staged-")]
-        yield from sorted(key for key in found if key.startswith(prefix))
+        for key in sorted(key for key in found if key.startswith(prefix)):
+            with suppress(FileNotFoundError):  # deleted since
+                yield key, (self.root / key).stat().st_size
 
     def size(self, key: str) -> int | None:
         path = self._path(key)
@@ -247,12 +253,12 @@ class S3Store(Store):
         with self._explained(key), open(path, "rb") as file:
             self.client.upload_fileobj(file, self.bucket, self._full(key))
 
-    def list(self, prefix: str) -> Iterator[str]:
+    def scan(self, prefix: str) -> Iterator[tuple[str, int]]:
         _check_prefix(prefix)
         pages = self.client.get_paginator("list_objects_v2")
         with self._explained(prefix):
             for page in pages.paginate(Bucket=self.bucket, Prefix=self.root + prefix):
-                yield from (item["Key"].removeprefix(self.root) for item in page.get("Contents", ()))
+                yield from ((item["Key"].removeprefix(self.root), item["Size"]) for item in page.get("Contents", ()))
 
     def size(self, key: str) -> int | None:
         # Not HEAD: its answers carry no body, so a missing bucket would look like a missing key.
