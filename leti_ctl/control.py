@@ -4,9 +4,12 @@
 |---|---|---|
 | `spec.json` | submit | the spec the run was made with; decides its digest |
 | `amendments/NNNN.json` | resume | the same spec with other compatible fields (more iterations) |
-| `control/driver.json` | backend | the process that drives the run; removed when it ends |
+| `control/driver.json` | backend | the process or workflow that drives the run; removed when it ends |
+| `control/workflows/NNNN.json` | submit, resume | every workflow that was made for the run, by attempt |
+| `control/outcome.json` | backend argo | how the last workflow ended; removed by resume |
 | `control/stop.json` | stop | asks the driver to end; removed by resume |
 | `control/failures/UNIT.json` | backend | why a unit failed for good; removed by resume |
+| `control/decisions/NNNN-RULES.json` | backend | whether the run ends before iteration NNNN (`decisions`) |
 """
 
 from __future__ import annotations
@@ -51,6 +54,14 @@ class Driver(Record):
     def is_alive(self) -> bool:
         """Whether the process exists; on another machine nobody can tell, so yes."""
         return not self.is_here or _born(self.pid) == self.born
+
+
+class Outcome(Record):
+    """How a workflow ended, as its own exit handler saw it."""
+
+    phase: str
+    """Argo's: Succeeded, Failed or Error."""
+    at: str
 
 
 class Failure(Record):
@@ -159,9 +170,29 @@ def failures(run: Run) -> list[Failure]:
     return [_read(run, key, Failure) for key in keys]
 
 
+def record_outcome(run: Run, phase: str) -> Outcome:
+    """Keep how the run's workflow ended, in place of an earlier end, and release the run."""
+    key, outcome = run.key("control/outcome.json"), Outcome(phase=phase, at=now())
+    run.store.delete(key)
+    run.store.put_if_absent(key, outcome.model_dump_json().encode())
+    driver = find_driver(run)
+    if driver and driver.backend == "argo":
+        run.store.delete(run.key("control/driver.json"))
+    return outcome
+
+
+def find_outcome(run: Run) -> Outcome | None:
+    """Return how the run's last workflow ended, or None when none has since the last resume."""
+    try:
+        return _read(run, run.key("control/outcome.json"), Outcome)
+    except KeyError:
+        return None
+
+
 def clear(run: Run) -> None:
-    """Forget stop requests and failures: the run is to go on."""
-    for key in [run.key("control/stop.json"), *run.store.list(run.key("control/failures/"))]:
+    """Forget stop requests, failures and how the last workflow ended: the run is to go on."""
+    ended = (run.key("control/stop.json"), run.key("control/outcome.json"))
+    for key in [*ended, *run.store.list(run.key("control/failures/"))]:
         run.store.delete(key)
 
 

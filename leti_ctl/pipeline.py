@@ -8,7 +8,8 @@
 
 Iteration i generates with checkpoint i and trains checkpoint i+1. Between generate and execute the edge joins equal
 parts, so part 0 executes while part 1 still generates. Held-out passes hang off the checkpoint alone, beside the
-training chain; after the last training they run once more, for the model it left.
+training chain; after the last training they run once more, for the model it left. A run with `stop.patience` has one
+edge more: an iteration's training chain waits for the held-out passes of the iteration before.
 """
 
 from __future__ import annotations
@@ -57,6 +58,16 @@ GRAPH: tuple[Node, ...] = (
     Node("train", "train", "iteration", (Edge("prepare", "all"), Edge("build", "all"), Edge("train", "previous")),
          "accelerator"),
 )  # fmt: skip
+
+
+PATIENT = Edge("evaluate-test", "previous")
+"""What `generate-train` and `train` wait for besides, when the spec sets `stop.patience`."""
+
+
+def edges(node: Node, spec: RunSpec) -> tuple[Edge, ...]:
+    """Return what a node waits for in a run with this spec."""
+    waits = spec.stop.patience is not None and node.name in ("generate-train", "train")
+    return (*node.after, PATIENT) if waits else node.after
 
 
 class Unit(NamedTuple):
@@ -116,8 +127,8 @@ def plan(spec: RunSpec) -> Plan:
     by_place: dict[tuple[str, int], list[Unit]] = {}
     for unit in units:
         by_place.setdefault((unit.node, unit.iteration), []).append(unit)
-    edges = {node.name: node.after for node in GRAPH}
-    after = {unit: tuple(u for edge in edges[unit.node] for u in _joined(edge, unit, by_place)) for unit in units}
+    before = {node.name: edges(node, spec) for node in GRAPH}
+    after = {unit: tuple(u for edge in before[unit.node] for u in _joined(edge, unit, by_place)) for unit in units}
     return Plan(tuple(units), after)
 
 

@@ -257,6 +257,19 @@ class EvaluateSpec(Sampling):
     """Split whose pass@1 names the best iteration; the paper used test."""
 
 
+class StopSpec(Section):
+    """When a run ends before its last iteration. All compatible: a resumed run may be given other limits."""
+
+    max_gpu_hours: Annotated[PositiveFloat | None, Field(json_schema_extra=COMPATIBLE)] = None
+    """Begin no iteration once the committed generate and train parts took so many hours, each times its accelerators
+    (TPU chips count as GPUs, lost attempts do not count); what has begun is finished. Null sets no limit."""
+    patience: Annotated[PositiveInt | None, Field(json_schema_extra=COMPATIBLE)] = None
+    """End after so many iterations in a row without a better pass@1 on `evaluate.select_on`. Each iteration then waits
+    for the evaluation of the one before. Null never ends for that reason."""
+    min_improvement: Annotated[float, Field(ge=0, lt=1, json_schema_extra=COMPATIBLE)] = 0.0
+    """By how much pass@1 must exceed the best so far to count as better; 0.01 is one point."""
+
+
 class Pass(NamedTuple):
     """One sampling pass over one split; `name` is what `--split` takes and what keys carry."""
 
@@ -289,6 +302,8 @@ class RunSpec(Section):
     """Optimisation."""
     evaluate: EvaluateSpec = EvaluateSpec()
     """Scoring."""
+    stop: Annotated[StopSpec, Field(json_schema_extra=COMPATIBLE)] = StopSpec()
+    """Early end. Compatible."""
 
     @model_validator(mode="after")
     def _possible(self) -> RunSpec:

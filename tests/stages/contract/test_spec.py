@@ -35,6 +35,9 @@ OTHER: dict[str, Any] = {
     "evaluate.k": [1],
     "train.betas": [0.9, 0.95],
     "train.gradient_clip": 1.0,
+    "stop.max_gpu_hours": 100.0,
+    "stop.patience": 3,
+    "stop.min_improvement": 0.01,
 }
 ONE_VALUE_ONLY = {"train.engine"}
 BOTH_OR_NEITHER = {"generate.engine", "generate.script"}

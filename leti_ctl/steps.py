@@ -1,0 +1,135 @@
+"""The workflow's own container steps, on the image `ctl`: what to run next, and what became of it.
+
+    python -m leti_ctl.steps plan --run URI --iteration I --out DIR
+    python -m leti_ctl.steps finalize --run URI --status S --failures JSON
+
+`plan` writes one file per output parameter of its template (see `pending`); a step that runs twice writes the same.
+`finalize` is the exit handler: it records phase and failures under `control/`, so that `status` needs no cluster.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from leti_ctl import control, decisions, failures
+from leti_ctl.pipeline import Unit, done_units, plan
+from stages.contract.errors import LetiError, UsageError, describe_os_error
+from stages.contract.run import Run
+from stages.contract.spec import RunSpec
+
+
+def pending(run: Run, spec: RunSpec, iteration: int) -> dict[str, str]:
+    """Return the output parameters of the plan step: what an iteration still has to do, from one listing of the store.
+
+    | name | value |
+    |---|---|
+    | `chains` | JSON list of `{"split", "part", "generate"}`: parts to execute, and whether to generate them first |
+    | `passes` | JSON list of `{"split", "chains"}`: held-out passes without metrics; `chains` is JSON text again |
+    | `builds` | JSON list of `{"part"}` without examples |
+    | `train`, `evaluate-train` | "true" where the stage is still to be run |
+    | `next` | "true" when another iteration follows, be it only to evaluate the last checkpoint |
+    | `patient` | "true" when that one also waits for this one's held-out passes |
+
+    `spec` is the one that `decisions.settle` returned. Raises `UsageError` for an iteration it does not have.
+    """
+    if iteration > spec.iterations:
+        raise UsageError(f"--iteration {iteration}: the run ends with iteration {spec.iterations}; start at most there")
+    whole = plan(spec)
+    done = done_units(run, spec, whole)
+    todo = [unit for unit in whole.units if unit.iteration == iteration and unit not in done]
+    by_node = {node: [unit for unit in todo if unit.node == node] for node in {unit.node for unit in todo}}
+    held_out = dict.fromkeys(unit.split for unit in by_node.get("evaluate-test", []))
+    return {
+        "chains": json.dumps(_chains(by_node, "train", "train")),
+        "passes": json.dumps([{"split": s, "chains": json.dumps(_chains(by_node, "test", s))} for s in held_out]),
+        "builds": json.dumps([{"part": str(unit.part)} for unit in by_node.get("build", [])]),
+        "train": _flag("train" in by_node),
+        "evaluate-train": _flag("evaluate-train" in by_node),
+        "next": _flag(iteration < spec.iterations),
+        "patient": _flag(spec.stop.patience is not None),
+    }
+
+
+def _chains(by_node: dict[str, list[Unit]], kind: str, split: str) -> list[dict[str, str]]:
+    """Return the parts of a pass that are not executed, and whether each must be generated first."""
+    unsampled = {unit.part for unit in by_node.get(f"generate-{kind}", []) if unit.split == split}
+    waiting = [unit.part for unit in by_node.get(f"execute-{kind}", []) if unit.split == split]
+    return [{"split": split, "part": str(part), "generate": _flag(part in unsampled)} for part in waiting]
+
+
+def _flag(value: bool) -> str:
+    return "true" if value else "false"
+
+
+def write_plan(run: Run, iteration: int, out: Path) -> dict[str, str]:
+    """Decide whether the run goes on, and write the output parameters, one file each; return them."""
+    spec = decisions.settle(run, control.current_spec(run), iteration)
+    found = pending(run, spec, iteration)
+    out.mkdir(parents=True, exist_ok=True)
+    for name, value in found.items():
+        (out / name).write_text(value)
+    return found
+
+
+def finalize(run: Run, status: str, reported: str) -> control.Outcome:
+    """Record how a workflow ended, and release the run; `reported` is Argo's `workflow.failures`."""
+    failed = failures.parse(reported) if status != "Succeeded" else []
+    for failure in failed:
+        control.record_failure(run, failure)
+    return control.record_outcome(run, status)
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run one step; exit with 0 or the code of the error, said in one line."""
+    given = _parser().parse_args(arguments)
+    try:
+        run = Run.open(given.run)
+        if given.step == "plan":
+            _say("info", f"iteration {given.iteration}", write_plan(run, given.iteration, given.out))
+        else:
+            outcome = finalize(run, given.status, given.failures)
+            _say("info", f"run {run.name}: {outcome.phase}", {})
+    except OSError as error:
+        _fail(describe_os_error(error))
+    except LetiError as error:
+        _fail(error)
+    sys.exit(0)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m leti_ctl.steps")
+    steps = parser.add_subparsers(dest="step", required=True)
+    planning = steps.add_parser("plan", help="say what an iteration still has to do")
+    planning.add_argument("--iteration", type=int, required=True, metavar="I")
+    planning.add_argument("--out", type=Path, required=True, metavar="DIR", help="one file per output parameter")
+    ending = steps.add_parser("finalize", help="record how the workflow ended")
+    ending.add_argument("--status", required=True, metavar="PHASE", help="Argo's workflow.status")
+    ending.add_argument("--failures", default="[]", metavar="JSON", help="Argo's workflow.failures")
+    for step in (planning, ending):
+        step.add_argument("--run", required=True, metavar="URI", help="STORE/runs/NAME")
+    return parser
+
+
+def _fail(error: LetiError) -> NoReturn:
+    _say("error", str(error), {})
+    sys.exit(error.exit_code)
+
+
+def _say(level: str, message: str, fields: dict[str, Any]) -> None:
+    """Log a line as the stages do: JSON where the environment asks for it, else text."""
+    if os.environ.get("LETI_LOG") == "json":
+        entry = {"time": control.now(), "level": level, "stage": "plan", "event": "log", "message": message, **fields}
+        line = json.dumps(entry)
+    else:
+        line = " ".join([message, *(f"{name}={value}" for name, value in fields.items())])
+    print(line, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    main()
