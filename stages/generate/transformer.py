@@ -36,7 +36,8 @@ class TransformersEngine:
         self.model = load_model(checkpoint, getattr(torch, dtype))
         self.context = context_length(self.model)
         self.batch_size = batch_size
-        self.counters: dict[str, float] = {"load_seconds": perf_counter() - started}
+        accelerators = float(torch.cuda.device_count())  # what the pod holds, used or not
+        self.counters: dict[str, float] = {"load_seconds": perf_counter() - started, "accelerators": accelerators}
 
     def generate(self, requests: Sequence[Request], sampling: Sampling, progress: Progress) -> Iterator[Completed]:
         """Yield one answer per request, in order, after all of them are written."""

@@ -34,9 +34,14 @@ def is_rank() -> bool:
     return "RANK" in os.environ
 
 
+def nodes() -> int:
+    """Return the number of machines that run this stage together."""
+    return int(os.environ.get("LETI_NODES", "1"))
+
+
 def needs_launch(job: Job) -> bool:
     """Whether this process should start others and not train itself."""
-    return not is_rank() and job.spec.train.processes * int(os.environ.get("LETI_NODES", "1")) > 1
+    return not is_rank() and job.spec.train.processes * nodes() > 1
 
 
 def launch(job: Job) -> None:

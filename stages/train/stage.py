@@ -178,6 +178,7 @@ def _make_trainer(job: Job, state: Path | None) -> Trainer:
     if trainer.rank:
         logging.getLogger("leti").setLevel(logging.WARNING)
     job.environment |= {"torch": torch.__version__, "device": str(trainer.device)}
+    job.counters["accelerators"] = float(torch.cuda.device_count() * launch.nodes())
     return trainer
 
 

@@ -163,7 +163,8 @@ def test_the_script_counts_in_the_digest() -> None:
 
 def test_the_compatible_fields_are_those_that_change_no_row() -> None:
     compatible = {path for path, (field, _) in LEAVES.items() if is_compatible(field)}
-    assert compatible == {"iterations", "execute.workers"}
+    stop = {"stop.max_gpu_hours", "stop.patience", "stop.min_improvement"}
+    assert compatible == {"iterations", "execute.workers", *stop}
 
 
 def test_the_digest_of_the_defaults_stays_what_it_was() -> None:
