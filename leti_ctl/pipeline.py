@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
-from stages.contract.artifacts import Part, Ref, StageName, outputs
+from stages.contract.artifacts import Part, Ref, StageName, division, outputs
 from stages.contract.run import Run
 from stages.contract.spec import Pass, RunSpec
 
@@ -59,6 +59,9 @@ GRAPH: tuple[Node, ...] = (
          "accelerator"),
 )  # fmt: skip
 
+
+HELD_OUT = frozenset(node.name for node in GRAPH if node.scope == "held_out")
+"""Nodes that score a checkpoint and that nothing trained depends on."""
 
 PATIENT = Edge("evaluate-test", "previous")
 """What `generate-train` and `train` wait for besides, when the spec sets `stop.patience`."""
@@ -164,8 +167,7 @@ def _iterations(node: Node, spec: RunSpec) -> range:
 
 def _passes(node: Node, spec: RunSpec) -> tuple[Pass, ...]:
     chosen = spec.passes()[1:] if node.scope == "held_out" else spec.passes()[:1]
-    fans_out = node.stage in ("generate", "execute")
-    return chosen if fans_out else tuple(one._replace(parts=1) for one in chosen)
+    return tuple(one._replace(parts=division(node.stage, spec, one.name)) for one in chosen)
 
 
 def _joined(edge: Edge, unit: Unit, by_place: dict[tuple[str, int], list[Unit]]) -> list[Unit]:

@@ -26,7 +26,18 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
-from stages.contract.artifacts import STAGES, Input, Made, Part, PartRecord, Ref, StageName, outputs, parse_part
+from stages.contract.artifacts import (
+    STAGES,
+    Input,
+    Made,
+    Part,
+    PartRecord,
+    Ref,
+    StageName,
+    division,
+    outputs,
+    parse_part,
+)
 from stages.contract.errors import LetiError, ResourceError, Stopped, UsageError, describe_os_error
 from stages.contract.records import Record, write_rows
 from stages.contract.run import Commit, Run
@@ -176,10 +187,9 @@ def _run_unit(stage: StageName, arguments: argparse.Namespace, run_stage: Callab
 
 def _check_coordinates(job: Job) -> None:
     """Refuse a pass the spec does not have and a division that is not the spec's: its parts would never add up."""
-    per, fans_out = STAGES[job.stage].per, STAGES[job.stage].fans_out
-    parts = job.sampling_pass.parts if per == "pass" and fans_out else 1
-    if per == "pass":
+    if STAGES[job.stage].per == "pass":
         _ = job.sampling_pass
+    parts = division(job.stage, job.spec, job.split)
     if job.part.of != parts:
         raise UsageError(f"--part {str(job.part)!r}: {job.stage} of this run has {parts} parts; write K/{parts}")
 

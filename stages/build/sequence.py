@@ -25,6 +25,8 @@ from stages.contract.records import Execution, Sample
 from stages.contract.spec import RunSpec
 
 T = TypeVar("T")
+FILES = frozenset({"tokenizer.json", "tokenizer_config.json"})
+"""What of a checkpoint an `Encoder` reads; the weights beside them are gigabytes."""
 CHUNK = 1024
 """Samples tokenised together."""
 
@@ -40,6 +42,8 @@ class Example(NamedTuple):
     """Every token from here on is a training target, at least 1: nothing stands before the first token that could
     predict it."""
     truncated: bool = False
+    dropped_special_ids: int = 0
+    """Special ids that the model sampled and that are left out."""
 
 
 class Segments(NamedTuple):
@@ -66,7 +70,6 @@ class Encoder:
         self.eos = _eos_id(folder, self.tokenizer) if spec.build.append_eos != "never" else None
         added = self.tokenizer.get_added_tokens_decoder()
         self.special = frozenset(number for number, token in added.items() if token.special)
-        self.dropped_special_ids = 0
 
     def encode(self, judged: Iterable[tuple[Sample, Execution]], prompts: dict[str, str]) -> Iterator[Example]:
         """Yield one example per judged sample, in order; `prompts` by problem id."""
@@ -99,7 +102,6 @@ class Encoder:
 
     def _sampled_ids(self, sample: Sample) -> list[int]:
         ids = [number for number in sample.token_ids if number not in self.special]
-        self.dropped_special_ids += len(sample.token_ids) - len(ids)
         return ids + self._end(sample, sample.solution)
 
     def _retokenized(self, samples: Sequence[Sample], prompts: dict[str, str]) -> Iterator[tuple[list[int], list[int]]]:
@@ -129,7 +131,10 @@ class Encoder:
         before_solution = len(head) + len(kept.prompt)
         first_target = {"all": 1, "without_feedback": len(head), "solution": before_solution}[self.build.loss_on]
         truncated = len(ids) < length(segments)
-        return Example(sample.problem_id, sample.sample, passed, ids, first_target, truncated)
+        dropped = 0
+        if self.build.solution_ids == "generated":
+            dropped = sum(number in self.special for number in sample.token_ids)
+        return Example(sample.problem_id, sample.sample, passed, ids, first_target, truncated, dropped)
 
     def _tokenize(self, texts: Sequence[str]) -> list[list[int]]:
         return [encoding.ids for encoding in self._encode(texts)]

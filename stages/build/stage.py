@@ -5,28 +5,34 @@ on, each epoch shuffled on its own (or never, as the official code). Every `trai
 are one step, so a step may begin in one epoch and end in the next; the rows of such a step do not mix epochs. What is
 left at the end of the last epoch is less than a step and is dropped. Fewer examples than `batch_size` make the steps
 smaller instead: one per epoch.
+
+The order needs no more than the number of examples, so a part of several knows its steps before it has tokenised
+anything: it takes a contiguous share of them and encodes the examples they hold. The parts' rows, one after another,
+are those that one part would have written.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections import Counter
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from stages.build.packing import Ints, fill, pack
 from stages.build.parquet import Row, write_rows
-from stages.build.sequence import Encoder, Example
-from stages.contract.artifacts import Ref
+from stages.build.sequence import FILES, Encoder, Example
+from stages.contract.artifacts import Part, Ref
 from stages.contract.errors import ArtifactError
 from stages.contract.records import Execution, Problem, Sample
 from stages.contract.seeds import derive_seed
+from stages.contract.spec import TrainSpec
 from stages.entrypoint import Job
 
 log = logging.getLogger("leti.build")
+Bools = NDArray[np.bool_]
 PROBLEMS = Ref("problems", split="train")
 
 
@@ -39,44 +45,72 @@ class Group(NamedTuple):
     """Numbers of the examples, in training order."""
 
 
+class Share(NamedTuple):
+    """What one part builds."""
+
+    groups: list[Group]
+    """Of its steps, in training order."""
+    needed: Bools
+    """[examples]: which ones its steps hold."""
+    counted: Bools
+    """[examples]: which ones its facts tell of. Each is counted by one part: that of the step it is first in."""
+    dropped: int
+    """Places at the end of the stream that make no step; told by the last part."""
+
+
 def build(job: Job) -> None:
-    """Make the iteration's packed rows and commit them."""
+    """Make the part's share of the iteration's packed rows and commit it."""
     inputs = [PROBLEMS, *(Ref(name, job.iteration, "train") for name in ("samples", "executions"))]
     checkpoint = Ref("checkpoint", job.iteration)
-    tallied: Counter[str] = Counter()
-    encoder = Encoder(job.run.fetch(checkpoint, job.scratch), job.spec)
+    encoder = Encoder(job.run.fetch(checkpoint, job.scratch, only=FILES), job.spec)
     prompts = {problem.problem_id: problem.prompt for problem in job.run.read(PROBLEMS, Problem)}
-    examples = list(encoder.encode(judged(job, prompts, tallied), prompts))
-    if not examples:
-        raise ArtifactError(
-            f"iteration {job.iteration}: none of {tallied['excluded']} samples has a verdict, so there is nothing to "
-            "train on; execute them again where the sandbox works"
-        )
-    tallied["dropped_special_ids"] = encoder.dropped_special_ids
+    labelled = have_verdict(job)
+    train = job.spec.train
+    share = take_share(int(labelled.sum()), schedule(int(labelled.sum()), train, _seed(job)), train.epochs, job.part)
+    wanted = labelled.copy()
+    wanted[labelled] = share.needed | share.counted
+    numbers = np.flatnonzero(share.needed | share.counted)
+    examples = dict(zip(numbers.tolist(), encoder.encode(judged(job, prompts, wanted), prompts), strict=True))
     job.counters["encode_seconds"] = time.time() - job.started
 
-    groups = schedule(len(examples), job.spec.train.batch_size, job.spec.train.epochs, _seed(job))
     started = time.perf_counter()
-    rows = list(lay_out(groups, [len(example.ids) for example in examples], job.spec.build.pack_length))
+    lengths = np.zeros(len(share.needed), dtype=np.int64)
+    lengths[numbers] = [len(example.ids) for example in examples.values()]
+    rows = list(lay_out(share.groups, lengths, job.spec.build.pack_length))
     job.counters["pack_seconds"] = time.perf_counter() - started
     path = job.scratch / "examples.parquet"
     count = write_rows(path, (_row(placed, examples) for placed in rows))
-    facts = {**facts_of(examples, rows, job.spec.train.epochs), **tallied}
-    log.info("%d examples in %d rows", len(examples), count, extra={"event": "built", "fields": facts})
+    excluded = sum(not labelled[row] for row in job.part.slice(len(labelled)))
+    counted = [examples[number] for number in np.flatnonzero(share.counted).tolist()]
+    facts = facts_of(counted, rows, lengths, share.dropped) | {
+        "excluded": excluded,
+        "dropped_special_ids": sum(example.dropped_special_ids for example in counted),
+    }
+    log.info("%d examples in %d rows", len(counted), count, extra={"event": "built", "fields": facts})
     lineage = tuple(job.run.input(ref) for ref in (*inputs, checkpoint))
     job.commit(job.outputs[0], {path: count}, inputs=lineage, facts=facts)
 
 
-def judged(job: Job, known: Container[str], tallied: Counter[str]) -> Iterator[tuple[Sample, Execution]]:
-    """Yield every training sample with its verdict; those without one (`infra_error`) are counted and left out."""
+def have_verdict(job: Job) -> Bools:
+    """Return which training samples were judged, in order; those with an `infra_error` make no example."""
+    executions = job.run.read(Ref("executions", job.iteration, "train"), Execution)
+    labelled = np.array([execution.outcome != "infra_error" for execution in executions], dtype=np.bool_)
+    if not labelled.any():
+        raise ArtifactError(
+            f"iteration {job.iteration}: none of {len(labelled)} samples has a verdict, so there is nothing to "
+            "train on; execute them again where the sandbox works"
+        )
+    return labelled
+
+
+def judged(job: Job, known: Container[str], wanted: Bools) -> Iterator[tuple[Sample, Execution]]:
+    """Yield the wanted ones of all training samples with their verdicts; every row is checked against its partner."""
     samples = job.run.read(Ref("samples", job.iteration, "train"), Sample)
     executions = job.run.read(Ref("executions", job.iteration, "train"), Execution)
-    for sample, execution in _pairs(samples, executions):
+    for row, (sample, execution) in enumerate(_pairs(samples, executions)):
         if sample.problem_id not in known:
             raise ArtifactError(f"there is a sample of {sample.problem_id!r}, which {PROBLEMS} does not hold")
-        excluded = execution.outcome == "infra_error"
-        tallied["excluded"] += excluded
-        if not excluded:
+        if wanted[row]:
             yield sample, execution
 
 
@@ -94,9 +128,9 @@ def _pairs(samples: Iterator[Sample], executions: Iterator[Execution]) -> Iterat
         raise ArtifactError(f"samples and executions differ in number ({error}); execute the pass again") from error
 
 
-def schedule(examples: int, batch_size: int, epochs: int, seed: int | None) -> list[Group]:
+def schedule(examples: int, train: TrainSpec, seed: int | None) -> list[Group]:
     """Return the groups of all steps in training order; `seed` None keeps the examples' own order."""
-    size = min(batch_size, examples)
+    size, epochs = min(train.batch_size, examples), train.epochs
     steps = examples * epochs // size
     order = [_order(examples, epoch, seed) for epoch in range(epochs)]
     stream = np.concatenate(order)[: steps * size]
@@ -110,41 +144,55 @@ def schedule(examples: int, batch_size: int, epochs: int, seed: int | None) -> l
     ]
 
 
+def take_share(examples: int, groups: Sequence[Group], epochs: int, part: Part) -> Share:
+    """Return the part's steps and the examples it is concerned with."""
+    steps = groups[-1].step + 1
+    mine = part.slice(steps)
+    chosen = [group for group in groups if group.step in mine]
+    needed, first = np.zeros(examples, dtype=np.bool_), np.full(examples, steps)
+    for group in chosen:
+        needed[group.examples] = True
+    for group in reversed(groups):
+        first[group.examples] = group.step
+    last = part.number == part.of - 1
+    counted = ((first >= mine.start) & (first < mine.stop)) | (last & (first == steps))
+    placed = sum(len(group.examples) for group in groups)
+    return Share(chosen, needed, counted, examples * epochs - placed if last else 0)
+
+
 def _order(examples: int, epoch: int, seed: int | None) -> Ints:
     if seed is None:
         return np.arange(examples)
     return np.random.default_rng(derive_seed(seed, "epoch", epoch)).permutation(examples)
 
 
-def lay_out(groups: Sequence[Group], lengths: Sequence[int], pack_length: int) -> Iterator[Group]:
-    """Yield one group per packed row."""
-    tokens = np.array(lengths, dtype=np.int64)
-    packed = pack([tokens[group.examples] for group in groups], pack_length)
+def lay_out(groups: Sequence[Group], lengths: Ints, pack_length: int) -> Iterator[Group]:
+    """Yield one group per packed row; `lengths` by example, [examples]."""
+    packed = pack([lengths[group.examples] for group in groups], pack_length)
     for group, rows in zip(groups, packed, strict=True):
         for row in rows:
             yield group._replace(examples=group.examples[row])
 
 
-def facts_of(examples: Sequence[Example], rows: Sequence[Group], epochs: int) -> dict[str, int | float]:
-    """Return what the part record tells about the rows."""
+def facts_of(examples: Sequence[Example], rows: Sequence[Group], lengths: Ints, dropped: int) -> dict[str, int | float]:
+    """Return what the part record tells; all but `packing_fill` add up over the parts."""
     steps: dict[int, list[int]] = {}
     for row in rows:
-        steps.setdefault(row.step, []).append(sum(len(examples[number].ids) for number in row.examples))
-    placed = sum(len(row.examples) for row in rows)
+        steps.setdefault(row.step, []).append(int(lengths[row.examples].sum()))
     return {
         "examples": len(examples),
         "passed": sum(example.passed for example in examples),
         "failed": sum(not example.passed for example in examples),
         "truncated": sum(example.truncated for example in examples),
         "steps": len(steps),
-        "dropped_at_end": len(examples) * epochs - placed,
+        "dropped_at_end": dropped,
         "tokens": sum(map(sum, steps.values())),
         "packing_fill": round(fill(list(steps.values())), 6),
     }
 
 
-def _row(placed: Group, examples: Sequence[Example]) -> Row:
-    return Row(placed.epoch, placed.step, tuple(examples[number] for number in placed.examples))
+def _row(placed: Group, examples: Mapping[int, Example]) -> Row:
+    return Row(placed.epoch, placed.step, tuple(examples[number] for number in placed.examples.tolist()))
 
 
 def _seed(job: Job) -> int | None:

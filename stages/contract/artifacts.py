@@ -190,12 +190,19 @@ STAGES: Mapping[StageName, StageContract] = {
     "prepare": StageContract((), ("problems", "pretraining", "checkpoint"), "run", False),
     "generate": StageContract(("problems", "checkpoint"), ("samples",), "pass", True),
     "execute": StageContract(("problems", "samples"), ("executions",), "pass", True),
-    "build": StageContract(("problems", "samples", "executions", "checkpoint"), ("examples",), "iteration", False),
+    "build": StageContract(("problems", "samples", "executions", "checkpoint"), ("examples",), "iteration", True),
     "train": StageContract(
         ("examples", "pretraining", "checkpoint", "optimizer"), ("steps", "optimizer", "checkpoint"), "iteration", False
     ),
     "evaluate": StageContract(("samples", "executions"), ("metrics",), "pass", False),
 }
+
+
+def division(stage: StageName, spec: RunSpec, split: str) -> int:
+    """Return how many parts a stage's work is divided into; `KeyError` for a pass that the spec does not have."""
+    if not STAGES[stage].fans_out:
+        return 1
+    return spec.build.parts if stage == "build" else spec.get_pass(split).parts
 
 
 def outputs(stage: StageName, spec: RunSpec, *, iteration: int, split: str) -> tuple[Ref, ...]:

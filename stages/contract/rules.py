@@ -90,6 +90,11 @@ def _lengths(spec: RunSpec) -> Iterator[Rule]:
 def _training(spec: RunSpec) -> Iterator[Rule]:
     build, train, task = spec.build, spec.train, spec.task
     yield (
+        train.engine == "torch" and train.zero_stage > 0,
+        f"train.zero_stage: {train.zero_stage} is DeepSpeed's, and train.engine is 'torch'; set zero_stage to 0 or the "
+        "engine to deepspeed",
+    )
+    yield (
         train.parameters == "bfloat16" and train.zero_stage > 0,
         f"train.parameters: bfloat16 rounding is done on unsharded masters; set train.zero_stage to 0 (now "
         f"{train.zero_stage}) or train.parameters to float32",

@@ -6,7 +6,7 @@ import hashlib
 import itertools
 import json
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -160,11 +160,12 @@ class Run:
             if rows != item.rows:
                 raise self._damaged(ref, f"{self.key(item.key)}: {item.rows} rows expected, {rows} found")
 
-    def fetch(self, ref: Ref, scratch: Path) -> Path:
+    def fetch(self, ref: Ref, scratch: Path, *, only: Container[str] | None = None) -> Path:
         """Return a local folder that holds the artifact's files, every checksum verified.
 
         A local store's own folder is returned as it is; from a remote one the files are downloaded to
-        `scratch/<digest>`, which a later call finds again.
+        `scratch/<digest>`, which a later call finds again. `only` names the files wanted, as paths within the artifact:
+        others are neither downloaded nor verified, and names that the artifact does not hold are ignored.
         """
         index = self.get_index(ref)
         base = ref.prefix
@@ -173,7 +174,10 @@ class Run:
         home = self.store.local_path(self.key(base))
         target = home or scratch / index.digest()
         for item in index.objects:
-            path = target / item.key.removeprefix(f"{base}/")
+            name = item.key.removeprefix(f"{base}/")
+            path = target / name
+            if only is not None and name not in only:
+                continue
             if home is None:
                 self._download(ref, item, path)
             elif (fault := _fault(item, path)) is not None:

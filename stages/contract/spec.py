@@ -117,8 +117,10 @@ class Sampling(Section):
 class GenerateSpec(Sampling):
     """Sampling of the training split, and the engine both splits use."""
 
-    engine: Literal["transformers", "scripted"] = "transformers"
-    """`scripted` replays solutions from `script` instead of asking a model."""
+    engine: Literal["transformers", "static", "vllm", "scripted"] = "transformers"
+    """`transformers` packs rows as tightly as it can; `static` draws the same samples with tensors of few, fixed
+    shapes, which is what TPUs need; `vllm` is faster on GPUs but draws other samples; `scripted` replays solutions from
+    `script` instead of asking a model."""
     script: str | None = None
     """JSONL of `{"problem_id", "solutions": [...]}` for the scripted engine."""
     batch_size: PositiveInt = 64
@@ -175,6 +177,8 @@ class BuildSpec(Section):
     """What an overlong sequence loses: the start of its feedback, or its end (official code)."""
     pack_length: PositiveInt = 2048
     """Longest packed row in tokens."""
+    parts: PositiveInt = 1
+    """Units an iteration's steps are divided into, each built on its own; the rows are the same for any number."""
 
 
 class PretrainingSpec(Section):
@@ -197,8 +201,9 @@ class PretrainingSpec(Section):
 class TrainSpec(Section):
     """Optimisation."""
 
-    engine: Literal["deepspeed"] = "deepspeed"
-    """The trainer."""
+    engine: Literal["deepspeed", "torch"] = "deepspeed"
+    """The trainer: `deepspeed` on GPUs, with ZeRO; `torch`, plain PyTorch on tensors of one fixed shape, on TPUs (and
+    anywhere else). The two agree to rounding and go on from each other's state."""
     objective: Literal["alternate", "sum", "fcft", "pretraining"] = "alternate"
     """`alternate`: one FCFT step, one pre-training step (the runs of the paper); `sum`: both in one step (its Eq. 1);
     `fcft`: without regularisation; `pretraining`: only that."""
@@ -227,7 +232,9 @@ class TrainSpec(Section):
     zero_stage: Annotated[int, Field(ge=0, le=3)] = 0
     """DeepSpeed ZeRO stage."""
     processes: PositiveInt = 1
-    """Data-parallel processes (torchrun's --nproc-per-node)."""
+    """Data-parallel processes per node, one per accelerator (torchrun's --nproc-per-node)."""
+    nodes: PositiveInt = 1
+    """Machines that train together, each with `processes` processes (torchrun's --nnodes)."""
     activation_checkpointing: bool = False
     """Trade computation for memory."""
     checkpoint_steps: PositiveInt = 100

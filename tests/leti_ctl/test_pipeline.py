@@ -6,7 +6,7 @@ import pytest
 
 from leti_ctl.pipeline import GRAPH, Plan, Unit, plan
 from stages.contract.artifacts import STAGES, Ref
-from stages.contract.spec import EvaluateSpec, GenerateSpec, RunSpec, TrainSpec
+from stages.contract.spec import BuildSpec, EvaluateSpec, GenerateSpec, RunSpec, TrainSpec
 
 
 def make_spec(**changes: object) -> RunSpec:
@@ -74,6 +74,15 @@ def test_starting_order_never_puts_a_unit_before_what_it_waits_for() -> None:
     whole = plan(make_spec())
     place = {unit: number for number, unit in enumerate(whole.units)}
     assert all(place[before] < place[unit] for unit in whole.units for before in whole.after[unit])
+
+
+def test_training_waits_for_every_part_of_the_build() -> None:
+    whole = plan(make_spec(build=BuildSpec(parts=3)))
+    train = next(unit for unit in whole.units if unit.node == "train" and unit.iteration == 1)
+    waited_for = [unit for unit in whole.after[train] if unit.node == "build"]
+    assert [str(unit.part) for unit in waited_for] == ["0/3", "1/3", "2/3"]
+    judged = {unit for unit in whole.units if unit.node == "execute-train" and unit.iteration == 1}
+    assert all(set(whole.after[unit]) == judged for unit in waited_for)
 
 
 def test_only_pretraining_samples_nothing_for_training() -> None:

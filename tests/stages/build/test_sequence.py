@@ -127,7 +127,7 @@ def test_a_special_id_that_was_sampled_is_dropped_and_counted(folder: Path, toke
     pair = judged(tokenizer, outcome="passed", token_ids=(65, tokenizer.token_to_id(name), 66))
     (example,) = encoder.encode([pair], {"p": PROMPT})
     assert example.ids[-2:].tolist() == [65, 66]
-    assert encoder.dropped_special_ids == 1
+    assert example.dropped_special_ids == 1
 
 
 def test_passed_with_feedback_is_refused(folder: Path, tokenizer: Tokenizer) -> None:

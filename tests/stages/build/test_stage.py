@@ -13,12 +13,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages.build.stage import schedule
-from stages.contract.artifacts import Ref
+from stages.build.stage import build, schedule, take_share
+from stages.contract.artifacts import Part, Ref
 from stages.contract.records import Execution, PackedRow, Sample
 from stages.contract.run import Run
-from stages.contract.spec import RunSpec
+from stages.contract.spec import RunSpec, TrainSpec
 from stages.contract.store import LocalStore
+from stages.entrypoint import Job
 from tests.loop import commit_checkpoint, commit_judged, commit_problems, judged_samples
 from tests.models import make_tokenizer
 
@@ -89,13 +90,53 @@ def test_building_again_gives_the_same_bytes(tmp_path: Path, start_stage: StartS
     assert digests[0] == digests[1]
 
 
-def test_infra_errors_are_left_out_and_counted(tmp_path: Path, start_stage: StartStage) -> None:
-    def break_platform(pairs: Pairs) -> Pairs:
-        sample, execution = pairs[4]
-        unjudged = execution.model_copy(update={"outcome": "infra_error", "feedback": ""})
-        return [*pairs[:4], (sample, unjudged), *pairs[5:]]
+ADDED_UP = ("examples", "passed", "failed", "truncated", "steps", "dropped_at_end", "tokens", "excluded")
 
-    run = make_run(tmp_path, break_platform)
+
+@pytest.mark.parametrize(("parts", "batch_size"), [(2, 8), (3, 5), (5, 4), (9, 40)])
+def test_any_number_of_parts_builds_the_rows_that_one_builds(tmp_path: Path, parts: int, batch_size: int) -> None:
+    built, told = [], []
+    for number in (1, parts):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        lengths = {"max_length": 96, "pack_length": 256}
+        train = {"batch_size": batch_size}
+        run = make_run(folder, leave_one_unjudged, build={**lengths, "parts": number}, train=train)
+        for part in reversed(range(number)):
+            build(Job(run, "build", 0, part=Part(part, number), scratch=folder))
+        built.append(rows_of(run, folder))
+        told.append(list(run.get_index(EXAMPLES).facts.values()))
+    assert built[0] == built[1]
+    assert told[0][0]["truncated"] > 0
+    for name in ADDED_UP:
+        assert told[0][0][name] == sum(one[name] for one in told[1]), name
+
+
+def test_a_part_that_is_not_of_the_specs_division_is_refused(tmp_path: Path, start_stage: StartStage) -> None:
+    done = start_stage("build", make_run(tmp_path), "--part", "0/2")
+    assert done.returncode == 2
+    assert "build of this run has 1 parts; write K/1" in done.stderr
+
+
+@given(st.integers(1, 60), st.integers(1, 20), st.integers(1, 4), st.integers(1, 9))
+def test_parts_share_steps_and_examples_without_rest(examples: int, batch_size: int, epochs: int, parts: int) -> None:
+    groups = schedule(examples, TrainSpec(batch_size=batch_size, epochs=epochs), 3)
+    shares = [take_share(examples, groups, epochs, Part(number, parts)) for number in range(parts)]
+    together = [group for share in shares for group in share.groups]
+    assert [(group.epoch, group.step) for group in together] == [(group.epoch, group.step) for group in groups]
+    assert sum(share.counted.astype(int) for share in shares).tolist() == [1] * examples
+    assert all(share.needed[group.examples].all() for share in shares for group in share.groups)
+
+
+def leave_one_unjudged(pairs: Pairs) -> Pairs:
+    """The platform failed on one sample."""
+    sample, execution = pairs[4]
+    unjudged = execution.model_copy(update={"outcome": "infra_error", "feedback": ""})
+    return [*pairs[:4], (sample, unjudged), *pairs[5:]]
+
+
+def test_infra_errors_are_left_out_and_counted(tmp_path: Path, start_stage: StartStage) -> None:
+    run = make_run(tmp_path, leave_one_unjudged)
     assert start_stage("build", run).returncode == 0
     found = facts(run)
     assert (found["examples"], found["excluded"], found["passed"], found["failed"]) == (20, 1, 9, 11)
@@ -143,7 +184,7 @@ def test_datasets_reads_the_rows(tmp_path: Path, start_stage: StartStage) -> Non
 
 @given(st.integers(1, 60), st.integers(1, 20), st.integers(1, 4), st.one_of(st.none(), st.integers(0, 9)))
 def test_schedule_counts(examples: int, batch_size: int, epochs: int, seed: int | None) -> None:
-    groups = schedule(examples, batch_size, epochs, seed)
+    groups = schedule(examples, TrainSpec(batch_size=batch_size, epochs=epochs), seed)
     steps = Counter[int]()
     for group in groups:
         steps[group.step] += len(group.examples)
@@ -155,7 +196,7 @@ def test_schedule_counts(examples: int, batch_size: int, epochs: int, seed: int 
 
 
 def test_generation_order_is_kept_and_shuffling_differs_by_epoch() -> None:
-    kept = schedule(8, 8, 2, None)
+    kept = schedule(8, TrainSpec(batch_size=8, epochs=2), None)
     assert [group.examples.tolist() for group in kept] == [list(range(8))] * 2
-    first, second = schedule(8, 8, 2, 5)
+    first, second = schedule(8, TrainSpec(batch_size=8, epochs=2), 5)
     assert first.examples.tolist() != second.examples.tolist()

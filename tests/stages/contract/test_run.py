@@ -122,6 +122,17 @@ def test_a_folder_is_fetched_as_it_was(anywhere: Run, model: Path, tmp_path: Pat
     assert anywhere.fetch(CHECKPOINT, tmp_path / "scratch") == fetched
 
 
+def test_a_fetch_of_some_files_touches_no_other(s3_uri: str, model: Path, tmp_path: Path) -> None:
+    run = new_run(s3_uri)
+    weights = next(item for item in commit_folder(run, model).objects if item.key.endswith("safetensors"))
+    fetched = run.fetch(CHECKPOINT, tmp_path / "scratch", only={"config.json", "not there.json"})
+    assert tree(fetched) == {"config.json": (model / "config.json").read_bytes()}
+    run.store.delete(run.key(weights.key))
+    assert run.fetch(CHECKPOINT, tmp_path / "elsewhere", only={"config.json"}).name == fetched.name
+    with pytest.raises(ArtifactError, match=r"named in an index but not in the store"):
+        run.fetch(CHECKPOINT, tmp_path / "scratch")
+
+
 def test_a_fetch_that_was_cut_short_is_finished(s3_uri: str, model: Path, tmp_path: Path) -> None:
     run = new_run(s3_uri)
     commit_folder(run, model)
