@@ -89,9 +89,13 @@ def gpu_hours(run: Run) -> float:
     record, and pods that wait for a node or pull an image hold no process; neither is counted.
     """
     with ThreadPoolExecutor(READERS) as readers:
-        records = list(readers.map(run.store.get, _accelerated(run.store.list(run.key("iterations/")))))
-    made = [PartRecord.model_validate_json(data).made for data in records]
-    return sum(each.seconds * each.counters.get("accelerators", 0.0) for each in made) / 3600
+        found = list(readers.map(run.store.get, _accelerated(run.store.list(run.key("iterations/")))))
+    return sum(accelerator_hours(PartRecord.model_validate_json(data)) for data in found)
+
+
+def accelerator_hours(record: PartRecord) -> float:
+    """Return a part's hours times the accelerators its stage saw; 0 on a machine without."""
+    return record.made.seconds * record.made.counters.get("accelerators", 0.0) / 3600
 
 
 def score(run: Run, spec: RunSpec, iteration: int) -> float:

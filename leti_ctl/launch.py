@@ -9,7 +9,7 @@ import time
 
 import click
 
-from leti_ctl import control, specs, summary, tables
+from leti_ctl import control, decisions, specs, summary, tables
 from leti_ctl.backends.local import Driver
 from leti_ctl.pipeline import done_units, plan
 from leti_ctl.progress import make_view
@@ -38,7 +38,7 @@ def create(spec: RunSpec, store_uri: str, name: str) -> Run:
 def drive(run: Run, spec: RunSpec, *, as_json: bool, take_over: bool = False) -> None:
     """Drive the run to its end on this machine and print its summary."""
     check_machine(spec)
-    whole = plan(spec)
+    whole = plan(decisions.effective(run, spec))
     done = len(done_units(run, spec, whole))
     click.echo(f"run {run.name} on this machine (backend local), artifacts in {run.uri}", err=True)
     with make_view(len(whole.units), done) as view:

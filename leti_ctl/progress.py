@@ -56,6 +56,11 @@ class PlainView:
         """Say why a unit is tried again."""
         self._say(f"{unit.label}: trying again: {reason}")
 
+    def shortened(self, total: int, reason: str) -> None:
+        """Say that the run ends early, and why."""
+        self.total = total
+        self._say(f"the run ends early: {reason}")
+
     def tick(self) -> None:
         """Nothing moves between lines."""
 
@@ -112,6 +117,13 @@ class LiveView:
         """Say why a unit is tried again."""
         self._drop(unit)
         self.console.print(f"[yellow]↻[/] {unit.label}: ", end="")
+        self.console.print(reason, markup=False)
+
+    def shortened(self, total: int, reason: str) -> None:
+        """Shorten the run's bar and say why."""
+        self.total = total
+        self.progress.update(self.whole, total=total, note=f"{self.done}/{total} units")
+        self.console.print("[yellow]■[/] the run ends early: ", end="")
         self.console.print(reason, markup=False)
 
     def tick(self) -> None:

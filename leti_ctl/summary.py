@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from leti_ctl import control
+from leti_ctl import control, decisions
 from leti_ctl.pipeline import Plan, Unit, done_units, plan
 from stages.contract.artifacts import PartRecord, Ref
 from stages.contract.errors import LetiError
@@ -18,7 +18,9 @@ from stages.contract.store import Store
 
 def summarize(run: Run) -> dict[str, Any]:
     """Return the run's phase, progress, and per iteration its scores, speeds and seconds per stage."""
-    spec = control.current_spec(run)
+    wanted = control.current_spec(run)
+    spec = decisions.effective(run, wanted)
+    end = decisions.early_end(run, wanted)
     whole = plan(spec)
     done = done_units(run, spec, whole)
     failures = control.failures(run)
@@ -28,8 +30,10 @@ def summarize(run: Run) -> dict[str, Any]:
         "uri": run.uri,
         "phase": phase(run, len(done) == len(whole.units), bool(failures)),
         "spec_sha256": spec.digest(),
-        "iterations": spec.iterations,
+        "iterations": wanted.iterations,
+        "early_end": end and {"iteration": end.iteration, "reason": end.reason},
         "units": {"done": len(done), "total": len(whole.units)},
+        "gpu_hours": round(sum(row["gpu_hours"] for row in iterations), 3),
         "failures": [failure.model_dump() for failure in failures],
         "best": _best(iterations, spec),
         "per_iteration": [row for row in iterations if row["seconds"] or row["scores"]],
@@ -59,6 +63,7 @@ def _iteration(run: Run, spec: RunSpec, whole: Plan, done: set[Unit], number: in
         "units": len(units),
         "scores": {one.name: score for one in spec.passes() if (score := _score(run, number, one.name))},
         "seconds": {stage: round(value, 1) for stage, value in seconds.items()},
+        "gpu_hours": sum(decisions.accelerator_hours(record) for record in records.values()),
         "tokens_per_second": _rate(records, "generate", "tokens", "generate_seconds"),
         "executions_per_second": _rate(records, "execute", "executions", "execute_seconds"),
         "training_tokens_per_second": _rate(records, "train", "tokens", "train_seconds"),
@@ -101,14 +106,20 @@ def _best(iterations: Iterable[Mapping[str, Any]], spec: RunSpec) -> dict[str, A
     """The iteration with the highest pass@1 on the split the spec selects on; the earliest among equals."""
     names = [one.name for one in spec.passes() if one.split == spec.evaluate.select_on]
     scored = [
-        (max(row["scores"][name]["pass_at_k"][str(min(spec.evaluate.k))]["value"] for name in names), row["iteration"])
+        (max(estimate["value"] for estimate in estimates), row["iteration"])
         for row in iterations
-        if all(name in row["scores"] for name in names)
+        if (estimates := [found for name in names if (found := _least_k(row, name, spec))])
     ]
     if not scored:
         return None
     value, iteration = max(scored, key=lambda pair: (pair[0], -pair[1]))
     return {"iteration": iteration, "selected_on": spec.evaluate.select_on, f"pass@{min(spec.evaluate.k)}": value}
+
+
+def _least_k(row: Mapping[str, Any], name: str, spec: RunSpec) -> dict[str, Any] | None:
+    """The pass's estimate for the least k; None where it is not scored or lost samples to infrastructure errors."""
+    estimates: dict[str, dict[str, Any]] = row["scores"].get(name, {}).get("pass_at_k", {})
+    return estimates.get(str(min(spec.evaluate.k)))
 
 
 def outline(store: Store, name: str) -> dict[str, Any]:
@@ -118,7 +129,7 @@ def outline(store: Store, name: str) -> dict[str, Any]:
         spec = control.current_spec(run)
     except LetiError as error:
         return {"run": name, "phase": "Unreadable", "iterations": "", "units": str(error), "model": "", "task": ""}
-    whole = plan(spec)
+    whole = plan(decisions.effective(run, spec))
     done = len(done_units(run, spec, whole))
     return {
         "run": name,

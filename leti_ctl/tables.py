@@ -33,6 +33,12 @@ def print_summary(summary: Mapping[str, Any]) -> None:
     if best := summary["best"]:
         score = next(f"{name} {value:.1%}" for name, value in best.items() if name.startswith("pass@"))
         out.print(f"best: iteration {best['iteration']} ({score} on {best['selected_on']})")
+    if end := summary["early_end"]:
+        out.print(
+            f"ends early, after {end['iteration']} of {summary['iterations']} iterations: {escape(end['reason'])}"
+        )
+    if summary["gpu_hours"]:
+        out.print(f"GPU-hours: {summary['gpu_hours']:.2f}")
     for failure in summary["failures"]:
         out.print(f"[red]failed[/] {escape(failure['label'])}: {escape(failure['message'])}")
     out.print(f"artifacts: {escape(summary['uri'])}", soft_wrap=True)

@@ -23,9 +23,9 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn, Protocol
 
-from leti_ctl import control
+from leti_ctl import control, decisions
 from leti_ctl.journal import parse_line
-from leti_ctl.pipeline import Load, Plan, Unit, done_units, plan
+from leti_ctl.pipeline import HELD_OUT, Load, Plan, Unit, done_units, plan
 from stages.contract.errors import LetiError, RetryableError, Stopped
 from stages.contract.run import Run
 from stages.contract.spec import RunSpec
@@ -52,6 +52,9 @@ class View(Protocol):
 
     def retried(self, unit: Unit, reason: str) -> None:
         """A unit failed in a way that another try may cure."""
+
+    def shortened(self, total: int, reason: str) -> None:
+        """The run will end early, after `total` units."""
 
     def tick(self) -> None:
         """Some time passed."""
@@ -81,8 +84,9 @@ class Driver:
 
     def __init__(self, run: Run, spec: RunSpec, view: View) -> None:
         self.run, self.spec, self.view = run, spec, view
-        self.plan: Plan = plan(spec)
+        self.plan: Plan = plan(decisions.effective(run, spec))
         self.done = done_units(run, spec, self.plan)
+        self.decided = {0}
         self.running: dict[Unit, _Process] = {}
         self.attempts: Counter[Unit] = Counter()
         self.not_before: dict[Unit, float] = {}
@@ -117,7 +121,7 @@ class Driver:
             shutil.rmtree(self.scratch, ignore_errors=True)
 
     def _loop(self) -> None:
-        while len(self.done) < len(self.plan.units):
+        while not self.done.issuperset(self.plan.units):
             self._check_stop()
             self._start_ready()
             time.sleep(POLL_SECONDS)
@@ -131,7 +135,22 @@ class Driver:
                 continue
             busy = sum(other.load == unit.load for other in self.running)
             if busy < SLOTS[unit.load] and all(before in self.done for before in self.plan.after[unit]):
+                if self._ends_before(unit):
+                    return
                 self._start(unit)
+
+    def _ends_before(self, unit: Unit) -> bool:
+        """Decide about an iteration when its training chain could begin; if the run ends there, shorten the plan."""
+        if unit.node in HELD_OUT or unit.iteration in self.decided:
+            return False
+        self.decided.add(unit.iteration)
+        last = decisions.settle(self.run, self.spec, unit.iteration)
+        if last.iterations > unit.iteration:
+            return False
+        self.plan = plan(last)
+        end = decisions.early_end(self.run, self.spec)
+        self.view.shortened(len(self.plan.units), end.reason if end else "")
+        return True
 
     def _start(self, unit: Unit) -> None:
         self.attempts[unit] += 1

@@ -24,13 +24,14 @@ def make_run(root: Path, **fields: object) -> Run:
 
 
 def finish(run: Run, unit: Unit, scratch: Path, *, seconds: float = 60.0, accelerators: int = 0) -> None:
-    """Commit every output of a unit, with one empty object each."""
-    made = Made(
-        started_at="2026-01-01T00:00:00+00:00", seconds=seconds, host="h", counters={"accelerators": accelerators}
-    )
+    """Commit every output of a unit, each one empty object; metrics with a pass@1 of a half."""
+    if unit.stage == "evaluate":
+        return score(run, unit.iteration, 0.5, scratch, split=unit.split)
+    counters = {"accelerators": accelerators} if unit.load == "accelerator" else {}
+    made = Made(started_at="2026-01-01T00:00:00+00:00", seconds=seconds, host="h", counters=counters)
     for ref in unit.outputs(run.spec):
         path = scratch / "empty.bin"
-        path.write_bytes(str(ref).encode())
+        path.write_bytes(b"")
         run.commit(Commit(ref, unit.part, {path: 0}, SOURCE, seed=7, made=made))
 
 
