@@ -1,0 +1,1 @@
+"""Backend `argo`: the graph as Argo Workflows objects, and the cluster they run on."""

@@ -1,0 +1,1 @@
+"""The rules of `lint`, one module per subject; a rule is a function from a manifest to what it finds wrong."""
