@@ -22,8 +22,10 @@ COMMANDS = {
     "runs": "List the runs of a store.",
     "logs": "Print what the stages of a run logged.",
     "samples": "Read solutions with their verdict and feedback.",
+    "audit": "Check every object, record, row and score of a run against each other.",
     "presets": "List the presets, show one, or list every field of a run spec.",
     "judge": "Execute solutions against their tests in the sandbox; no run needed.",
+    "estimate": "Tell what a run will take: pods, accelerator-hours, time, bytes and money.",
 }
 
 

@@ -25,7 +25,7 @@ GATES: dict[str, tuple[str, ...]] = {
     "transformers": ("stages.prepare", "stages.generate", "stages.train"),
     "safetensors": ("stages.prepare", "stages.generate", "stages.train"),
     "deepspeed": ("stages.train",),
-    "pyarrow": ("stages.prepare", "stages.build", "stages.train"),
+    "pyarrow": ("stages.prepare", "stages.build", "stages.train", "leti_ctl.audit"),
     "datasets": ("stages.prepare", "stages.tasks"),
     "boto3": ("stages.contract.store",),
     "botocore": ("stages.contract.store",),
@@ -36,7 +36,13 @@ GATES: dict[str, tuple[str, ...]] = {
     "rich": ("leti_ctl",),
     "yaml": ("leti_ctl",),
     # Candidates are started by `execute` alone. The others start torchrun, stages and pip.
-    "subprocess": ("stages.execute", "stages.train.launch", "stages.prepare.smollm2", "leti_ctl.backends"),
+    "subprocess": (
+        "stages.execute",
+        "stages.train.launch",
+        "stages.prepare.smollm2",
+        "leti_ctl.backends",
+        "leti_ctl.audit.shadow",
+    ),
     "multiprocessing": ("stages.execute",),
     "pickle": (),
 }
@@ -47,6 +53,7 @@ FUNCTION_LINES = 60
 ARGUMENTS = 6
 MANY_ARGUMENTS = {
     "leti_ctl.commands.submit.submit": "click passes every option as an argument",
+    "leti_ctl.commands.estimate.estimate": "click passes every option as an argument",
     "leti_ctl.commands.samples.samples": "click passes every option as an argument",
     "leti_ctl.commands.judge.judge": "click passes every option as an argument",
     "stages.train.packed._interface": "the signature is that of transformers' attention functions",

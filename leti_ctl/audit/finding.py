@@ -1,0 +1,54 @@
+"""What an audit says: one line per thing that is not as it should be."""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+Level = Literal["error", "warning"]
+
+CHECKS: dict[str, str] = {
+    "record": "a part record or index can be read and belongs under its key",
+    "spec": "everything was made with the run's spec",
+    "index": "an index is the sum of its parts",
+    "complete": "every unit of the run is committed",
+    "lineage": "every input is written down, exists and has the digest written down",
+    "seed": "seeds follow from the run's seed",
+    "existence": "every object that a record names is in the store",
+    "size": "objects have the size their record says",
+    "checksum": "objects have the SHA-256 their record says",
+    "schema": "rows have the columns of their artifact",
+    "rows": "objects hold as many rows as their record says",
+    "pairs": "each problem has each of its samples once, in samples and in executions",
+    "verdict": "a row of executions does not contradict itself",
+    "scores": "metrics follow from samples and executions",
+    "examples": "every verdict became its training example, once an epoch",
+    "tokens": "special tokens stand only where a sequence has them",
+    "steps": "the training log counts its steps and has finite losses",
+    "rederived": "the stage, run again, gives the same bytes",
+    "reexecuted": "programs, judged again, get the same verdict",
+    "code": "all parts were made by one version of the stages",
+    "orphans": "every object is named by a record",
+    "keys": "every key is of a form that a run has",
+}
+"""Every check and what it holds a run to."""
+
+
+class Finding(NamedTuple):
+    """One thing that is not as it should be. A warning tells of garbage or unfinished work, which harms nothing."""
+
+    check: str
+    key: str
+    """Relative to the run."""
+    expected: str
+    found: str
+    level: Level = "error"
+
+    @property
+    def line(self) -> str:
+        """The finding in one line."""
+        return f"{self.level} {self.check}: {self.key}: expected {self.expected}, found {self.found}"
+
+
+def warning(check: str, key: str, expected: str, found: str) -> Finding:
+    """Return a finding that leaves the run clean."""
+    return Finding(check, key, expected, found, "warning")

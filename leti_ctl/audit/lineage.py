@@ -1,0 +1,111 @@
+"""Records against each other: indexes, specs, seeds, and the chain of digests from every artifact to its sources."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from itertools import chain
+
+from leti_ctl.audit.catalog import Catalog
+from leti_ctl.audit.finding import Finding, warning
+from leti_ctl.pipeline import Unit, plan
+from stages.contract.artifacts import STAGES, Index, Input, PartRecord, Ref, inputs, parse_ref
+from stages.contract.seeds import derive_seed
+from stages.contract.spec import RunSpec
+
+
+def check(catalog: Catalog, spec: RunSpec) -> Iterator[Finding]:
+    """Yield what is wrong among the records of a run; `spec` is the run's, amendments included."""
+    yield from _specs(catalog, spec)
+    for ref, index in catalog.indexes.items():
+        yield from _index(catalog, ref, index)
+    whole = plan(spec)
+    planned = {ref: unit for unit in whole.units for ref in unit.outputs(spec)}
+    for ref in catalog.refs:
+        if ref not in planned:
+            yield warning("complete", ref.prefix, "an artifact of this spec", "one that no unit makes")
+        elif catalog.is_complete(ref) and ref not in catalog.indexes:
+            yield warning("index", f"{ref.prefix}/index.json", "an index over its parts", "none yet; resume writes it")
+    for unit in whole.units:
+        yield from _unit(catalog, spec, unit)
+    yield from _code(catalog)
+
+
+def _specs(catalog: Catalog, spec: RunSpec) -> Iterator[Finding]:
+    wanted = spec.digest()
+    for ref in catalog.refs:
+        named = {
+            f"{ref.prefix}/parts/{number:05d}": one.spec_sha256 for number, one in catalog.parts.get(ref, {}).items()
+        }
+        if ref in catalog.indexes:
+            named[f"{ref.prefix}/index.json"] = catalog.indexes[ref].spec_sha256
+        for key, found in named.items():
+            if found != wanted:
+                yield Finding("spec", key, f"spec {wanted[:12]}", found[:12])
+
+
+def _index(catalog: Catalog, ref: Ref, index: Index) -> Iterator[Finding]:
+    key = f"{ref.prefix}/index.json"
+    records = [catalog.parts.get(ref, {}).get(number) for number in range(index.parts)]
+    there = [record for record in records if record is not None]
+    if len(there) < index.parts:
+        gone = ", ".join(str(number) for number, record in enumerate(records) if record is None)
+        yield Finding("index", key, f"{index.parts} part records", f"none for {gone}")
+        return
+    sums = {
+        "objects": tuple(chain.from_iterable(record.objects for record in there)),
+        "inputs": tuple(dict.fromkeys(chain.from_iterable(record.inputs for record in there))),
+        "rows": sum(record.rows for record in there),
+        "facts": {str(record.part): record.facts for record in there if record.facts},
+    }
+    for name, value in sums.items():
+        if getattr(index, name) != value:
+            yield Finding("index", key, f"the {name} of its parts", f"other {name}")
+
+
+def _unit(catalog: Catalog, spec: RunSpec, unit: Unit) -> Iterator[Finding]:
+    """What one unit committed: all of it or nothing, from the inputs its stage has, with the seed that follows."""
+    part = unit.part if STAGES[unit.stage].fans_out else None
+    wanted = inputs(unit.stage, spec, iteration=unit.iteration, split=unit.split, part=part)
+    for ref in unit.outputs(spec):
+        record = catalog.part(ref, unit.part)
+        key = f"{ref.prefix}/parts/{unit.part.stem}.json"
+        if record is None:
+            yield warning("complete", key, "a part record", "none yet")
+            continue
+        if unit.stage != "prepare":
+            yield from _inputs(catalog, key, record, wanted)
+        seed = derive_seed(spec.seed, unit.stage, unit.iteration, unit.split)
+        if record.seed != seed:
+            yield Finding("seed", key, str(seed), str(record.seed))
+
+
+def _inputs(catalog: Catalog, key: str, record: PartRecord, wanted: tuple[str, ...]) -> Iterator[Finding]:
+    missing = sorted(set(wanted) - {each.ref for each in record.inputs})
+    if missing:
+        yield Finding("lineage", key, f"the inputs {', '.join(wanted)}", f"none named {', '.join(missing)}")
+    for each in record.inputs:
+        actual = _digest(catalog, each)
+        if actual != each.sha256:
+            yield Finding(
+                "lineage", key, f"{each.ref} with digest {each.sha256[:12]}", actual[:12] if actual else "none"
+            )
+
+
+def _digest(catalog: Catalog, source: Input) -> str | None:
+    """Return the digest that the store's records give an input now."""
+    named = parse_ref(source.ref)
+    if named is None:
+        return None
+    ref, part = named
+    if part is None:
+        return catalog.digest(ref)
+    record = catalog.part(ref, part)
+    return record.digest() if record else None
+
+
+def _code(catalog: Catalog) -> Iterator[Finding]:
+    versions = Counter(record.code for records in catalog.parts.values() for record in records.values())
+    if len(versions) > 1:
+        found = ", ".join(f"{count} parts by {version}" for version, count in versions.most_common())
+        yield warning("code", "iterations", "one version of the stages", found)

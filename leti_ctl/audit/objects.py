@@ -1,0 +1,104 @@
+"""The bytes themselves: each object is read once, hashed, and handed on to whoever checks what is in it."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import IO, TypeVar
+
+from pydantic import ValidationError
+
+from leti_ctl.audit.catalog import Catalog
+from leti_ctl.audit.finding import Finding
+from stages.contract.artifacts import DataObject, Ref
+from stages.contract.errors import StoreError
+from stages.contract.records import Record, first_fault
+
+R = TypeVar("R", bound=Record)
+SPOOL_BYTES = 8 << 20
+
+
+class Reader:
+    """Reads the objects of a run and notes every fault instead of raising it. One per thread of the audit."""
+
+    def __init__(self, catalog: Catalog) -> None:
+        self.catalog = catalog
+        self.findings: list[Finding] = []
+        self.objects = self.bytes = self.rows = 0
+
+    def hash(self, items: Iterable[DataObject]) -> None:
+        """Check objects whose content is not rows."""
+        for item in items:
+            for _ in self._chunks(item):
+                pass
+
+    def read(self, ref: Ref, record: type[R]) -> Iterator[R]:
+        """Yield the rows of a JSONL artifact that have its columns, in part order."""
+        for item in self.catalog.objects(ref):
+            rows = 0
+            for number, line in enumerate(_lines(self._chunks(item)), 1):
+                rows += 1
+                try:
+                    yield record.model_validate_json(line)
+                except ValidationError as error:
+                    self._note("schema", f"{item.key}, line {number}", f"a {record.__name__}", first_fault(error))
+            self._count(item, rows)
+
+    @contextmanager
+    def spooled(self, item: DataObject) -> Iterator[IO[bytes]]:
+        """Give the object as a file, small ones in memory; the file is empty where the object cannot be read."""
+        with tempfile.SpooledTemporaryFile(SPOOL_BYTES) as file:
+            for chunk in self._chunks(item):
+                file.write(chunk)
+            file.seek(0)
+            yield file
+
+    def counted(self, item: DataObject, rows: int) -> None:
+        """Note the number of rows that were found in an object."""
+        self._count(item, rows)
+
+    def note(self, check: str, key: str, expected: str, found: str) -> None:
+        """Keep a finding."""
+        self._note(check, key, expected, found)
+
+    def _chunks(self, item: DataObject) -> Iterator[bytes]:
+        size = self.catalog.sizes.get(item.key)
+        if size is None:
+            self._note("existence", item.key, f"an object of {item.size} bytes", "none")
+            return
+        if size != item.size:
+            self._note("size", item.key, f"{item.size} bytes", f"{size}")
+        digest = hashlib.sha256()
+        try:
+            for chunk in self.catalog.run.store.stream(self.catalog.run.key(item.key)):
+                digest.update(chunk)
+                self.bytes += len(chunk)
+                yield chunk
+        except KeyError:
+            self._note("existence", item.key, "the object that was listed", "none")
+            return
+        except (OSError, StoreError) as error:
+            self._note("existence", item.key, "an object that can be read", str(error))
+            return
+        self.objects += 1
+        if digest.hexdigest() != item.sha256:
+            self._note("checksum", item.key, item.sha256[:16], digest.hexdigest()[:16])
+
+    def _count(self, item: DataObject, rows: int) -> None:
+        self.rows += rows
+        if rows != item.rows:
+            self._note("rows", item.key, f"{item.rows} rows", str(rows))
+
+    def _note(self, check: str, key: str, expected: str, found: str) -> None:
+        self.findings.append(Finding(check, key, expected, found))
+
+
+def _lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    rest = b""
+    for chunk in chunks:
+        *whole, rest = (rest + chunk).split(b"\n")
+        yield from whole
+    if rest:
+        yield rest

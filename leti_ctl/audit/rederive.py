@@ -1,0 +1,126 @@
+"""Doing work again: stages are functions of their inputs, so running one again must give the same bytes."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+from collections.abc import Iterator
+from itertools import groupby
+
+from leti_ctl.audit.catalog import Catalog
+from leti_ctl.audit.finding import Finding, Level, warning
+from leti_ctl.audit.shadow import Shadow, shadow
+from leti_ctl.pipeline import Unit, plan
+from stages.contract.artifacts import Part, PartRecord, Ref, inputs, parse_ref
+from stages.contract.errors import LetiError
+from stages.contract.records import Execution, Sample
+from stages.contract.spec import RunSpec
+
+REDERIVED = ("build", "evaluate")
+"""Stages that take seconds, need no accelerator and repeat to the byte anywhere."""
+TOKENIZER_FILES = (".json", ".jinja", ".txt", ".model")
+"""What `build` reads of a checkpoint; never its weights."""
+SHARES = 10_000
+
+
+def rederive(catalog: Catalog, spec: RunSpec) -> Iterator[list[Finding]]:
+    """Yield, unit by unit, what differs when the cheap stages are run again."""
+    units = [unit for unit in plan(spec).units if unit.stage in REDERIVED and _is_possible(catalog, spec, unit)]
+    for _, together in groupby(units, key=lambda unit: (unit.node, unit.iteration, unit.split)):
+        with shadow(catalog) as copy:
+            group = list(together)
+            for ref in _inputs(spec, group[0]):
+                copy.copy(ref, suffixes=TOKENIZER_FILES if ref.artifact == "checkpoint" else ("",))
+            for unit in group:
+                yield _run_again(catalog, spec, copy, unit)
+
+
+def reexecute(catalog: Catalog, spec: RunSpec, percent: float) -> Iterator[list[Finding]]:
+    """Yield, part by part, what differs when so many percent of the programs are judged again.
+
+    Which programs: those whose problem and sample number hash below the share, the same in every audit.
+    """
+    for unit in plan(spec).units:
+        if unit.stage == "execute" and _is_possible(catalog, spec, unit):
+            with shadow(catalog) as copy:
+                yield _judge_again(catalog, spec, copy, unit, percent)
+
+
+def _run_again(catalog: Catalog, spec: RunSpec, copy: Shadow, unit: Unit) -> list[Finding]:
+    ref = unit.outputs(spec)[-1]
+    key = f"{ref.prefix}/parts/{unit.part.stem}.json"
+    before = _record(catalog, ref, unit.part)
+    try:
+        copy.work(unit)
+    except LetiError as error:
+        return [Finding("rederived", key, "a stage that can be run again", str(error))]
+    after = copy.run.find_part(ref, unit.part)
+    if after is not None and after.objects == before.objects:
+        return []
+    return [
+        Finding("rederived", key, f"data with digest {before.digest()[:12]}", after.digest()[:12] if after else "none")
+    ]
+
+
+def _judge_again(catalog: Catalog, spec: RunSpec, copy: Shadow, unit: Unit, percent: float) -> list[Finding]:
+    problems, samples = _inputs(spec, unit)
+    executions = unit.outputs(spec)[-1]
+    copy.copy(problems)
+    chosen = (row for row in catalog.run.read(samples, Sample, unit.part) if _is_chosen(row, percent))
+    if not copy.commit(samples, _record(catalog, samples, unit.part), chosen):
+        return []
+    record = _record(catalog, executions, unit.part)
+    key = f"{executions.prefix}/parts/{unit.part.stem}.json"
+    then, now = record.made.environment.get("python", "unknown"), platform.python_version()
+    findings = [] if then == now else [warning("reexecuted", key, f"Python {then}, which judged then", now)]
+    try:
+        copy.work(unit)
+    except LetiError as error:
+        return [*findings, Finding("reexecuted", key, "programs that can be judged again", str(error))]
+    before = {(row.problem_id, row.sample): row for row in catalog.run.read(executions, Execution, unit.part)}
+    after = copy.run.read(executions, Execution, unit.part)
+    return [*findings, *(fault for row in after for fault in _compare(executions, before, row))]
+
+
+def _compare(ref: Ref, before: dict[tuple[str, int], Execution], now: Execution) -> Iterator[Finding]:
+    then = before.get((now.problem_id, now.sample))
+    key = f"{ref.prefix} {now.problem_id} sample {now.sample}"
+    if then is None:
+        yield Finding("reexecuted", key, "an execution", "none")
+        return
+    for name in ("program_sha256", "outcome", "error_type", "feedback"):
+        expected, found = getattr(then, name), getattr(now, name)
+        if expected != found:
+            # Time is the one limit a machine's own speed can decide.
+            timed = "timed_out" in (then.outcome, now.outcome)
+            level: Level = "warning" if timed and name != "program_sha256" else "error"
+            yield Finding("reexecuted", key, f"{name} {_short(expected)}", _short(found), level)
+            return
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:40]} ... {text[-35:]}"
+
+
+def _is_chosen(row: Sample, percent: float) -> bool:
+    digest = hashlib.sha256(f"{row.problem_id}#{row.sample}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") % SHARES < percent * SHARES / 100
+
+
+def _is_possible(catalog: Catalog, spec: RunSpec, unit: Unit) -> bool:
+    """Whether the unit and everything it reads are committed, whole enough to read."""
+    there = all(catalog.part(ref, unit.part) for ref in unit.outputs(spec))
+    sources = _inputs(spec, unit)
+    return there and all(catalog.is_complete(ref) and ref in catalog.indexes for ref in sources)
+
+
+def _inputs(spec: RunSpec, unit: Unit) -> list[Ref]:
+    named = inputs(unit.stage, spec, iteration=unit.iteration, split=unit.split, part=unit.part)
+    return [found[0] for text in named if (found := parse_ref(text))]
+
+
+def _record(catalog: Catalog, ref: Ref, part: Part) -> PartRecord:
+    record = catalog.part(ref, part)
+    assert record is not None, f"{ref} part {part} was there a moment ago"
+    return record

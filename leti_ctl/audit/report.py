@@ -1,0 +1,141 @@
+"""The audit as a whole: all checks side by side, one report."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass, field
+from itertools import chain
+from typing import Any, NamedTuple
+
+from leti_ctl import control
+from leti_ctl.audit import lineage, passes, rederive, training
+from leti_ctl.audit.catalog import Catalog
+from leti_ctl.audit.finding import Finding
+from leti_ctl.audit.objects import Reader
+from stages.contract.records import Problem
+from stages.contract.run import Run
+from stages.contract.spec import RunSpec
+
+Task = Callable[[Reader], None]
+Progress = Callable[[int, int], None]
+"""Called with the number of tasks done and their total."""
+
+
+@dataclass
+class Report:
+    """What an audit found and how much it looked at."""
+
+    run: str
+    uri: str
+    spec_sha256: str
+    findings: list[Finding] = field(default_factory=list)
+    objects: int = 0
+    bytes: int = 0
+    rows: int = 0
+    records: int = 0
+    seconds: float = 0.0
+
+    @property
+    def clean(self) -> bool:
+        """Whether there is no error; warnings leave a run clean."""
+        return all(finding.level != "error" for finding in self.findings)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the report as JSON data."""
+        counts = Counter(finding.level for finding in self.findings)
+        return {
+            "run": self.run,
+            "uri": self.uri,
+            "spec_sha256": self.spec_sha256,
+            "clean": self.clean,
+            "errors": counts["error"],
+            "warnings": counts["warning"],
+            "records": self.records,
+            "objects": self.objects,
+            "bytes": self.bytes,
+            "rows": self.rows,
+            "seconds": round(self.seconds, 3),
+            "findings": [finding._asdict() for finding in self.findings],
+        }
+
+
+class Depth(NamedTuple):
+    """How much is done again, beyond reading everything."""
+
+    rederive: bool = False
+    """Run the cheap stages again and compare bytes."""
+    reexecute_percent: float = 0.0
+    """Judge so many percent of the programs again and compare verdicts."""
+
+
+READ_ONLY = Depth()
+
+
+def audit(run: Run, depth: Depth = READ_ONLY, progress: Progress = lambda done, total: None) -> Report:
+    """Check everything a run has in the store; nothing is written. `UsageError` when there is no such run."""
+    started = time.monotonic()
+    spec = control.current_spec(run)
+    catalog = Catalog(run)
+    report = Report(run.name, run.uri, spec.digest())
+    report.records = sum(map(len, catalog.parts.values())) + len(catalog.indexes)
+    report.findings += [*catalog.findings, *lineage.check(catalog, spec), *catalog.unnamed()]
+    tasks = list(_tasks(catalog, spec))
+    with ThreadPoolExecutor(_threads()) as pool:
+        waiting = [pool.submit(_run, catalog, task) for task in tasks]
+        for done, future in enumerate(as_completed(waiting), 1):
+            reader = future.result()
+            report.findings += reader.findings
+            report.objects += reader.objects
+            report.bytes += reader.bytes
+            report.rows += reader.rows
+            progress(done, len(tasks))
+    if depth.rederive:
+        report.findings += chain.from_iterable(rederive.rederive(catalog, spec))
+    if depth.reexecute_percent:
+        report.findings += chain.from_iterable(rederive.reexecute(catalog, spec, depth.reexecute_percent))
+    report.findings.sort(key=lambda finding: (finding.level, finding.key, finding.check, finding.found))
+    report.seconds = time.monotonic() - started
+    return report
+
+
+def _tasks(catalog: Catalog, spec: RunSpec) -> Iterator[Task]:
+    """Yield work that can be done side by side, the largest first: whole objects, then rows."""
+    chained = {"samples", "executions", "metrics", "examples", "steps", "problems"}
+    opaque = [ref for ref in catalog.refs if ref.artifact not in chained]
+    items = [item for ref in opaque for item in catalog.objects(ref)]
+    for item in sorted(items, key=lambda item: -item.size):
+        yield lambda reader, item=item: reader.hash([item])  # type: ignore[misc]
+    for ref in catalog.refs:
+        if ref.artifact == "problems":
+            yield lambda reader, ref=ref: _exhaust(reader.read(ref, Problem))  # type: ignore[misc]
+    iterations = sorted({ref.iteration for ref in catalog.refs if ref.iteration is not None})
+    for iteration in iterations:
+        for one in spec.passes():
+            if one.split == "train":
+                yield lambda reader, iteration=iteration, one=one: training.check(  # type: ignore[misc]
+                    reader, spec, iteration, passes.check(reader, spec, iteration, one)
+                )
+            else:
+                yield lambda reader, iteration=iteration, one=one: _exhaust(  # type: ignore[misc]
+                    passes.check(reader, spec, iteration, one)
+                )
+
+
+def _run(catalog: Catalog, task: Task) -> Reader:
+    reader = Reader(catalog)
+    task(reader)
+    return reader
+
+
+def _threads() -> int:
+    """More than there are cores: hashing leaves Python, and a remote store is mostly waited for."""
+    return max(8, 2 * (os.cpu_count() or 1))
+
+
+def _exhaust(rows: Iterable[object]) -> None:
+    for _ in rows:
+        pass

@@ -1,0 +1,175 @@
+"""What training read and logged: every verdict as an example once an epoch, special tokens in their places only."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+from leti_ctl.audit.objects import Reader
+from leti_ctl.audit.passes import Pair, Verdict
+from stages.contract.artifacts import Part, Ref
+from stages.contract.records import PackedRow, StepLog
+from stages.contract.spec import RunSpec
+
+
+class Ids(NamedTuple):
+    """Token ids of a checkpoint's special tokens."""
+
+    good: int
+    bad: int
+    open: int
+    close: int
+    special: frozenset[int]
+    """All special ids, the four included."""
+
+
+def check(reader: Reader, spec: RunSpec, iteration: int, verdicts: Mapping[Pair, Verdict]) -> None:
+    """Check an iteration's examples against the verdicts they were made from, and its training log."""
+    ref = Ref("examples", iteration)
+    if spec.uses_samples() and reader.catalog.is_complete(ref):
+        _examples(reader, spec, ref, verdicts)
+    steps = Ref("steps", iteration)
+    for expected, row in enumerate(reader.read(steps, StepLog)):
+        if row.step != expected:
+            reader.note("steps", steps.prefix, f"step {expected}", f"step {row.step}")
+            break
+        if not math.isfinite(row.loss):
+            reader.note("steps", f"{steps.prefix} step {row.step}", "a finite loss", str(row.loss))
+
+
+def _examples(reader: Reader, spec: RunSpec, ref: Ref, verdicts: Mapping[Pair, Verdict]) -> None:
+    ids = _special_ids(reader, spec, Ref("checkpoint", ref.iteration))
+    judged = {pair for pair, verdict in verdicts.items() if verdict.outcome != "infra_error"}
+    seen: defaultdict[int, Counter[Pair]] = defaultdict(Counter)
+    per_step: Counter[int] = Counter()
+    for row in _rows(reader, ref):
+        pairs = list(zip(row.problem_ids, row.samples, strict=False))
+        seen[row.epoch].update(pairs)
+        per_step[row.step] += len(pairs)
+        fault = _shape(row) or (ids and _tokens(row, ids, verdicts, spec))
+        if fault:
+            reader.note("tokens", f"{ref.prefix} epoch {row.epoch} step {row.step}", *fault)
+    size = min(spec.train.batch_size, len(judged))
+    for step, count in sorted(per_step.items()):
+        if count != size:
+            reader.note("examples", f"{ref.prefix} step {step}", f"{size} examples", str(count))
+    _once_an_epoch(reader, ref, judged, seen, spec.train.epochs)
+
+
+def _once_an_epoch(reader: Reader, ref: Ref, judged: set[Pair], seen: Mapping[int, Counter[Pair]], epochs: int) -> None:
+    """Each epoch holds each judged sample once; what is left over at the end of the last is less than a step."""
+    for epoch in range(epochs):
+        found = seen.get(epoch, Counter())
+        key = f"{ref.prefix} epoch {epoch}"
+        doubled = [pair for pair, count in found.items() if count > 1]
+        strange = sorted(set(found) - judged)
+        missing = sorted(judged - set(found)) if epoch < epochs - 1 else []
+        for what, pairs in (("doubled", doubled), ("without a verdict", strange), ("missing", missing)):
+            if pairs:
+                name, number = pairs[0]
+                reader.note(
+                    "examples",
+                    key,
+                    f"{len(judged)} examples, each once",
+                    f"{len(pairs)} {what}: {name} sample {number}",
+                )
+
+
+def _rows(reader: Reader, ref: Ref) -> Iterator[PackedRow]:
+    """Yield the rows of a Parquet artifact; a file that cannot be read is a finding."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    columns = list(PackedRow.model_fields)
+    for item in reader.catalog.objects(ref):
+        count = 0
+        with reader.spooled(item) as file:
+            try:
+                parquet = pq.ParquetFile(file)
+                if parquet.schema_arrow.names != columns:
+                    reader.note("schema", item.key, ", ".join(columns), ", ".join(parquet.schema_arrow.names))
+                    continue
+                for batch in parquet.iter_batches(batch_size=64):
+                    for row in batch.to_pylist():
+                        count += 1
+                        yield _packed(row)
+            except (pa.ArrowException, OSError) as error:
+                reader.note("schema", item.key, "a Parquet file", str(error).splitlines()[0])
+                continue
+        reader.counted(item, count)
+
+
+def _packed(row: Mapping[str, Any]) -> PackedRow:
+    # Without validation: a row has thousands of ids, and Parquet has typed them.
+    values: dict[str, Any] = {name: tuple(each) if isinstance(each, list) else each for name, each in row.items()}
+    return PackedRow.model_construct(None, **values)
+
+
+def _shape(row: PackedRow) -> tuple[str, str] | None:
+    counts = {"loss_mask": len(row.loss_mask), "lengths, summed,": sum(row.lengths)}
+    for name, count in counts.items():
+        if count != len(row.input_ids):
+            return f"{name} of {len(row.input_ids)} tokens", str(count)
+    if not len(row.lengths) == len(row.problem_ids) == len(row.samples):
+        return f"{len(row.lengths)} problem ids and samples", f"{len(row.problem_ids)} and {len(row.samples)}"
+    return None
+
+
+def _tokens(row: PackedRow, ids: Ids, verdicts: Mapping[Pair, Verdict], spec: RunSpec) -> tuple[str, str] | None:
+    start = 0
+    for length, name, number in zip(row.lengths, row.problem_ids, row.samples, strict=True):
+        example = row.input_ids[start : start + length]
+        start += length
+        verdict = verdicts.get((name, number))
+        if verdict is None:
+            continue
+        fault = _sequence(example, ids, verdict, spec)
+        if fault:
+            return fault[0], f"{fault[1]} in {name} sample {number}"
+    return None
+
+
+def _sequence(example: tuple[int, ...], ids: Ids, verdict: Verdict, spec: RunSpec) -> tuple[str, str] | None:
+    """Reward token, then for a failure with text its delimited block, then nothing special but a final end token."""
+    passed = verdict.outcome == "passed"
+    if not example or example[0] != (ids.good if passed else ids.bad):
+        return f"the {'good' if passed else 'bad'} token first", f"id {example[0] if example else None}"
+    rest = example[1:]
+    if rest[:1] == (ids.open,):
+        if passed or not spec.build.textual_feedback:
+            return "no feedback block", "one"
+        if ids.close not in rest:
+            whole = len(example) >= spec.build.max_length
+            return None if whole and not ids.special & set(rest[1:]) else ("a closed feedback block", "an open one")
+        end = rest.index(ids.close)
+        block, rest = rest[1:end], rest[end + 1 :]
+        if ids.special & set(block):
+            return "feedback without special tokens", f"id {min(ids.special & set(block))}"
+    elif not passed and spec.build.textual_feedback and verdict.feedback and spec.build.truncate == "right":
+        return "a feedback block", "none"
+    stray = ids.special & set(rest[:-1] if spec.build.append_eos != "never" else rest)
+    return ("text without special tokens", f"id {min(stray)}") if stray else None
+
+
+def _special_ids(reader: Reader, spec: RunSpec, ref: Ref) -> Ids | None:
+    """Read the special tokens from the checkpoint's `tokenizer.json`."""
+    record = reader.catalog.part(ref, Part())
+    item = next((item for item in record.objects if item.key.endswith("/tokenizer.json")), None) if record else None
+    if item is None:
+        reader.note("tokens", ref.prefix, "a tokenizer.json", "none")
+        return None
+    with reader.spooled(item) as file:
+        try:
+            added = {token["content"]: token for token in json.load(file)["added_tokens"]}
+            names = spec.model.tokens
+            good, bad, opened, closed = (
+                int(added[name]["id"]) for name in (names.good, names.bad, names.feedback_open, names.feedback_close)
+            )
+        except (ValueError, KeyError, TypeError) as error:
+            reader.note("tokens", item.key, "the run's four special tokens", f"{type(error).__name__} {error}")
+            return None
+    special = frozenset(int(token["id"]) for token in added.values() if token.get("special"))
+    return Ids(good, bad, opened, closed, special | {good, bad, opened, closed})

@@ -1,0 +1,56 @@
+"""`leti-ctl audit`: is what the store holds what the run says it made?"""
+
+from __future__ import annotations
+
+import click
+
+from leti_ctl import options
+
+SHOWN = 50
+"""Findings printed without --json; one fault in a model can cause thousands."""
+
+
+@click.command()
+@click.argument("run")
+@click.option("--deep", is_flag=True, help="Also build the training rows and score again, and compare the bytes.")
+@click.option(
+    "--re-execute",
+    "percent",
+    type=click.FloatRange(0, 100),
+    default=0.0,
+    metavar="PERCENT",
+    help="Also judge this share of the programs again and compare the verdicts.",
+)
+@options.store
+@options.as_json
+def audit(run: str, deep: bool, percent: float, store_uri: str, as_json: bool) -> None:
+    """Check every object, record, row, input and score of a run against each other.
+
+    Reads everything and writes nothing. Exit code 0: clean; 1: errors were found, each with its key, what was expected
+    and what was found. Warnings (garbage of killed writers, work not done yet) leave a run clean.
+    """
+    import json
+    import sys
+
+    from leti_ctl import bar, control
+    from leti_ctl.audit.report import Depth
+    from leti_ctl.audit.report import audit as check
+    from stages.contract.store import open_store
+
+    opened = control.open_run(open_store(store_uri), run)
+    with bar.bar("audit") as advance:
+        report = check(opened, Depth(deep, percent), advance)
+    if as_json:
+        click.echo(json.dumps(report.as_json(), indent=2))
+    else:
+        for finding in report.findings[:SHOWN]:
+            click.echo(finding.line)
+        if len(report.findings) > SHOWN:
+            click.echo(f"... and {len(report.findings) - SHOWN} more; --json lists them all")
+        found = report.as_json()
+        click.echo(
+            f"{'clean' if report.clean else 'NOT clean'}: {found['errors']} errors, {found['warnings']} warnings; "
+            f"{report.records} records, {report.objects} objects, {report.bytes / 2**20:.1f} MiB, {report.rows} rows "
+            f"in {report.seconds:.1f} s"
+        )
+    sys.exit(0 if report.clean else 1)
