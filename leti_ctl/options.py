@@ -4,17 +4,32 @@ from __future__ import annotations
 
 import click
 
-DEFAULT_STORE = "leti-store"
+
+def _default_store(_context: click.Context, _option: click.Parameter, value: str | None) -> str:
+    from leti_ctl import contexts
+
+    return contexts.default_store() if value is None else value
+
 
 store = click.option(
     "--store",
     "store_uri",
-    default=DEFAULT_STORE,
     envvar="LETI_STORE",
-    show_default=True,
     show_envvar=True,
+    callback=_default_store,
     metavar="URI",
-    help="Folder or s3://bucket/prefix that holds the runs.",
+    help="Folder or s3://bucket/prefix that holds the runs; default: the context's, else leti-store.",
+)
+backend = click.option(
+    "--backend",
+    type=click.Choice(["local", "argo"]),
+    help="Where stages run: this machine or a cluster; default: LETI_BACKEND, the context's, else local.",
+)
+profile = click.option(
+    "--profile", metavar="P", help="Node pools of the cluster: a profile's name or file; default: the context's."
+)
+follow = click.option(
+    "--follow/--no-follow", default=True, help="Stay until a run on a cluster ends (default), or return at once."
 )
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 overrides = click.option(

@@ -43,6 +43,7 @@ def isolated_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[N
     for name, value in ACCOUNT.items():
         mine.setenv(name, value)
     mine.setenv("no_proxy", "127.0.0.1,localhost")
+    mine.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.mktemp("config")))
     mine.setenv("LETI_SCRATCH", str(tmp_path_factory.mktemp("scratch")))
     yield
     mine.undo()
