@@ -1,4 +1,8 @@
-"""Starting a sandbox: the keeper under gVisor's `runsc`, or as a plain process behind the inner wall alone."""
+"""Starting a sandbox: the keeper under gVisor's `runsc`, or as a plain process behind the inner wall alone.
+
+In a pod of a gVisor runtime class there is no `runsc` and no need of one: gVisor is below this process already, and the
+keeper starts as its child, behind an inner wall that must be complete.
+"""
 
 from __future__ import annotations
 
@@ -6,33 +10,21 @@ import contextlib
 import json
 import os
 import select
-import shutil
 import signal
 import subprocess
 import tempfile
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import IO, Literal
 
 from stages.contract.errors import SandboxUnavailable
-from stages.execute import rootfs
+from stages.execute import gvisor, rootfs
 from stages.execute.inside import wire
 from stages.execute.limits import Limits
 
 SandboxKind = Literal["gvisor", "process"]
 START_SECONDS = 60.0
-CAPABILITIES = (
-    "CAP_SYS_ADMIN",
-    "CAP_SETUID",
-    "CAP_SETGID",
-    "CAP_KILL",
-    "CAP_SYS_CHROOT",
-    "CAP_DAC_OVERRIDE",
-    "CAP_FOWNER",
-    "CAP_SETPCAP",
-)
-"""What the keeper needs of gVisor's own kernel to build the inner wall. Candidates hold none of them."""
 PYTHON_FLAGS = ("-I", "-S", "-B")
 FIRST_USER = 1 << 20
 """Candidates run as users from here on: no account of the machine, and other ones for every sandbox of it."""
@@ -44,7 +36,7 @@ class Description:
 
     kind: SandboxKind
     platform: str
-    """gVisor's platform; "host" for the process sandbox."""
+    """gVisor's platform; "pod" for the gVisor that this process runs in itself, "host" for the process sandbox."""
     walls: tuple[str, ...]
     """Parts of the inner wall that stand: namespaces, `root` of its own, `uid` of its own."""
     start_seconds: float
@@ -55,15 +47,15 @@ class Sandbox:
 
     def __init__(self, kind: SandboxKind, limits: Limits, *, slot: int, share: bool, platform: str) -> None:
         started = time.monotonic()
+        self.kind = kind
+        self.platform = "host" if kind == "process" else "pod" if gvisor.surrounds_us() else platform
         self.folder = tempfile.TemporaryDirectory(prefix="leti-sandbox-", ignore_cleanup_errors=True)
         self.errors = open(Path(self.folder.name) / "stderr", "w+b")  # noqa: SIM115
         try:
-            self.process = self._start(self._command(kind, limits, slot, share, platform), kind)
+            self.process = self._start(self._command(limits, slot, share), kind)
         except BaseException:
             self._discard()
             raise
-        self.kind = kind
-        self.platform = platform if kind == "gvisor" else "host"
         self.started = started
 
     def _start(self, command: list[str], kind: SandboxKind) -> subprocess.Popen[bytes]:
@@ -78,6 +70,12 @@ class Sandbox:
     def wait(self) -> Description:
         """Until the sandbox is ready. Raises SandboxUnavailable where it does not come up."""
         walls = self._first_word(self.kind)
+        missing = gvisor.POD_WALLS.difference(walls)
+        if self.platform == "pod" and missing:
+            raise SandboxUnavailable(
+                f"the pod's gVisor refuses a part of the inner wall: {', '.join(sorted(missing))} (of it stand "
+                f"{walls}); update the node's gVisor"
+            )
         return Description(self.kind, self.platform, tuple(walls), time.monotonic() - self.started)
 
     @property
@@ -92,33 +90,25 @@ class Sandbox:
         assert self.process.stdout is not None
         return self.process.stdout
 
-    def _command(self, kind: SandboxKind, limits: Limits, slot: int, share: bool, platform: str) -> list[str]:
+    def _command(self, limits: Limits, slot: int, share: bool) -> list[str]:
         root = rootfs.minimal_root()
+        under_runsc = self.platform not in ("host", "pod")
         config = {
             "python": str(rootfs.interpreter()), "flags": PYTHON_FLAGS, "limits": asdict(limits), "share": share,
-            "home": rootfs.HOME if kind == "gvisor" else str(Path(__file__).parents[2]),
-            "home_in_root": rootfs.HOME, "root": "/" if kind == "gvisor" else str(root),
-            "uid": FIRST_USER + slot * 8, "gvisor": kind == "gvisor",
+            "home": rootfs.HOME if under_runsc else str(Path(__file__).parents[2]),
+            "home_in_root": rootfs.HOME, "root": "/" if under_runsc else str(root),
+            "uid": FIRST_USER + slot * 8, "gvisor": self.kind == "gvisor",
         }  # fmt: skip
         start = (
             f"import sys; sys.path.append({config['home']!r}); from stages.execute.inside.__main__ import main; main()"
         )
         keeper = [str(config["python"]), *PYTHON_FLAGS, "-c", start, "keeper", json.dumps(config)]
-        if kind == "process":
+        if not under_runsc:
             return keeper
-        return self._under_runsc(keeper, root, platform)
-
-    def _under_runsc(self, keeper: list[str], root: Path, platform: str) -> list[str]:
-        runsc = shutil.which("runsc")
-        if runsc is None:
+        command = gvisor.command(keeper, root, Path(self.folder.name), self.platform)
+        if command is None:
             raise SandboxUnavailable(f"runsc is not on the PATH; {_remedy('gvisor')}")
-        bundle = Path(self.folder.name)
-        (bundle / "config.json").write_text(json.dumps(_bundle(keeper, root)))
-        # Caller's cgroup: runsc would make its own at the root of each controller, out of the caller's limits.
-        options = ["--ignore-cgroups", "--network=none", f"--platform={platform}", "--root", str(bundle / "state")]
-        if os.geteuid() != 0:
-            options.append("--rootless")
-        return [runsc, *options, "run", "--bundle", str(bundle), bundle.name]
+        return command
 
     def _first_word(self, kind: SandboxKind) -> list[str]:
         deadline = time.monotonic() + START_SECONDS
@@ -164,20 +154,8 @@ class Sandbox:
 
 def _remedy(kind: SandboxKind) -> str:
     if kind == "gvisor":
-        return "install runsc (Debian: apt-get install runsc) or choose the sandbox `process`"
+        return (
+            "install runsc (Debian: apt-get install runsc), run the pod under a gVisor runtime class, or choose the "
+            "sandbox `process`"
+        )
     return "see what the machine forbids, or choose the sandbox `gvisor`"
-
-
-def _bundle(keeper: list[str], root: Path) -> dict[str, Any]:
-    """The OCI runtime bundle: read-only root, empty environment, no network (runtime-spec 1.0.2)."""
-    sets = {name: list(CAPABILITIES) for name in ("bounding", "effective", "permitted")}
-    user = {"uid": 0, "gid": 0}
-    namespaces = [{"type": name} for name in ("pid", "network", "ipc", "uts", "mount")]
-    return {
-        "ociVersion": "1.0.2",
-        "process": {"user": user, "args": keeper, "env": [], "cwd": "/", "capabilities": sets, "noNewPrivileges": True},
-        "root": {"path": str(root), "readonly": True},
-        "hostname": "sandbox",
-        "mounts": [{"destination": "/proc", "type": "proc"}, {"destination": "/tmp", "type": "tmpfs"}],
-        "linux": {"namespaces": namespaces},
-    }

@@ -19,20 +19,22 @@ INHERITED = 24 << 20
 PAGE = resource.getpagesize()
 
 
-def limit_number(kernel: wall.Kernel, processes: int) -> str | None:
-    """Under gVisor: a pids cgroup for everything the calling process will fork; returns the file that a member is
-    written to.
+def limit_number(kernel: wall.Kernel, processes: int) -> bool:
+    """Under gVisor: put this process, and all it will fork, into a pids cgroup. Returns whether that could be done.
+
+    The mount must be in a namespace of this process: the candidates' root leaves it behind.
     """
+    group = f"{CGROUPS}/candidates-{os.getpid()}"
     try:
         os.makedirs(CGROUPS, exist_ok=True)
-        if not os.path.exists(f"{CGROUPS}/candidates"):
-            kernel.mount("none", CGROUPS, "cgroup", 0, "pids")
-            os.mkdir(f"{CGROUPS}/candidates")
-        with open(f"{CGROUPS}/candidates/pids.max", "w") as file:
-            file.write(str(processes))
+        kernel.mount("none", CGROUPS, "cgroup", 0, "pids")
+        os.makedirs(group, exist_ok=True)
+        for name, value in (("pids.max", processes), ("cgroup.procs", os.getpid())):
+            with open(f"{group}/{name}", "w") as file:
+                file.write(str(value))
     except OSError:
-        return None
-    return f"{CGROUPS}/candidates/cgroup.procs"
+        return False
+    return True
 
 
 def pids_of(user: int) -> list[int]:
@@ -43,6 +45,20 @@ def pids_of(user: int) -> list[int]:
             with contextlib.suppress(OSError):
                 if os.stat(f"/proc/{name}").st_uid == user:
                     found.append(int(name))
+    return found
+
+
+def pids_below(ancestor: int) -> list[int]:
+    """The processes that descend from one, children excepted: a guard's only child is a zygote, below it candidates."""
+    parents: dict[int, int] = {}
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            with contextlib.suppress(OSError, IndexError, ValueError), open(f"/proc/{name}/stat") as file:
+                parents[int(name)] = int(file.read().rpartition(")")[2].split()[1])
+    found: list[int] = []
+    generation = {pid for pid, parent in parents.items() if parent == ancestor}
+    while generation := {pid for pid, parent in parents.items() if parent in generation}:
+        found += generation
     return found
 
 

@@ -19,7 +19,7 @@ import struct
 import time
 from typing import Any
 
-from stages.execute.inside import crowd, wall, wire
+from stages.execute.inside import crowd, seccomp, wall, wire
 
 CLOCK = struct.Struct("<dq")
 """Shared memory: monotonic deadline of the program that is judged (0: none) and its job number."""
@@ -53,7 +53,7 @@ def _one_life(kernel: wall.Kernel, config: dict[str, Any], first: bool) -> bool:
         guards.append(guard)
     if first:
         wire.write_frame(1, {"ready": config["walls"]})
-    again = _keep_referee(config)
+    again = _keep_referee(config, guards[0])
     for socket_number in config["sockets"].values():
         os.close(socket_number)
     for guard in guards:
@@ -98,9 +98,9 @@ def _guard_zygote(kernel: wall.Kernel, config: dict[str, Any], report: int) -> N
     """Between the keeper and a zygote: enters the namespaces, of which a pid namespace begins with its child."""
     with contextlib.suppress(OSError):
         wall.die_with_parent(kernel)
-    if config["gvisor"] and (members := crowd.limit_number(kernel, 2 * config["limits"]["processes"] + 8)):
-        _join(members)
     walls = wall.separate(kernel)
+    if config["gvisor"] and "mount" in walls and crowd.limit_number(kernel, 2 * config["limits"]["processes"] + 8):
+        walls.append("pids")
     child = os.fork()
     if child == 0:
         try:
@@ -111,11 +111,6 @@ def _guard_zygote(kernel: wall.Kernel, config: dict[str, Any], report: int) -> N
     os.closerange(3, 4096)
     _, status = os.waitpid(child, 0)
     os._exit(os.waitstatus_to_exitcode(status) & 0xFF)
-
-
-def _join(members: str) -> None:
-    with open(members, "w") as file:
-        file.write(str(os.getpid()))
 
 
 def _enter_zygote(kernel: wall.Kernel, config: dict[str, Any], walls: list[str], report: int) -> None:
@@ -136,14 +131,18 @@ def _enter_zygote(kernel: wall.Kernel, config: dict[str, Any], walls: list[str],
     is_root = os.geteuid() == 0 and "user" not in walls
     if is_root:
         walls.append("uid")
+    elif seccomp.known():
+        walls.append("seccomp")
     wall.give_up_privilege(kernel, keep_root=is_root)
     os.write(report, json.dumps(walls).encode() + b"\n")
     config["walls"] = walls
     execute("zygote", config, [config["sockets"]["control"]])
 
 
-def _keep_referee(config: dict[str, Any]) -> bool:
-    """One life of a referee. True where another must follow because a test had it stuck."""
+def _keep_referee(config: dict[str, Any], guard: int) -> bool:
+    """One life of a referee; `guard` is above the candidates that run alone. True where another must follow because a
+    test had it stuck.
+    """
     pid = os.fork()
     if pid == 0:
         try:
@@ -161,7 +160,7 @@ def _keep_referee(config: dict[str, Any]) -> bool:
             if finished:
                 # Also where it lost a zygote, and with it a program: the judge tries that again in a new sandbox.
                 return False
-            stuck = _look(page, config)
+            stuck = _look(page, config, guard)
             if stuck is not None or judge.poll(TICK_SECONDS * 1000):
                 os.kill(pid, signal.SIGKILL)
                 os.waitpid(pid, 0)
@@ -170,7 +169,7 @@ def _keep_referee(config: dict[str, Any]) -> bool:
                 return stuck is not None
 
 
-def _look(page: mmap.mmap, config: dict[str, Any]) -> int | None:
+def _look(page: mmap.mmap, config: dict[str, Any], guard: int) -> int | None:
     """One look at the program that is being judged. Returns its job number where the referee is past its deadline."""
     deadline, job = CLOCK.unpack_from(page)
     now = time.monotonic()
@@ -179,8 +178,8 @@ def _look(page: mmap.mmap, config: dict[str, Any]) -> int | None:
     if now > deadline + GRACE_SECONDS:
         return int(job)
     limits = config["limits"]
-    if "uid" in config["walls"] and deadline - now < limits["timeout_seconds"] - TICK_SECONDS:
-        pids = crowd.pids_of(config["uid"] + 1)
+    if deadline - now < limits["timeout_seconds"] - TICK_SECONDS:
+        pids = crowd.pids_of(config["uid"] + 1) if "uid" in config["walls"] else crowd.pids_below(guard)
         if len(pids) > 1 and crowd.memory_of(pids) > limits["memory_mib"] << 20:
             OVERUSE.pack_into(page, CLOCK.size, job)
             crowd.kill(pids)

@@ -83,12 +83,8 @@ def separate(kernel: Kernel) -> list[str]:
     """
     granted = []
     if os.geteuid() != 0:
-        uid, gid = os.geteuid(), os.getegid()
         with contextlib.suppress(OSError):
-            kernel.unshare(CLONE_NEWUSER)
-            _write("/proc/self/setgroups", "deny")
-            _write("/proc/self/uid_map", f"0 {uid} 1")
-            _write("/proc/self/gid_map", f"0 {gid} 1")
+            own_users(kernel)
             granted.append("user")
     wanted = {"mount": CLONE_NEWNS, "net": CLONE_NEWNET, "ipc": CLONE_NEWIPC, "uts": CLONE_NEWUTS, "pid": CLONE_NEWPID}
     for name, flag in wanted.items():
@@ -96,6 +92,16 @@ def separate(kernel: Kernel) -> list[str]:
             kernel.unshare(flag)
             granted.append(name)
     return granted
+
+
+def own_users(kernel: Kernel) -> None:
+    """A user namespace in which this process is root, over nothing but what it makes in there. Raises OSError."""
+    uid, gid = os.geteuid(), os.getegid()
+    kernel.unshare(CLONE_NEWUSER)
+    with contextlib.suppress(OSError):  # Linux asks for it before a group is mapped; gVisor has no such file to write
+        _write("/proc/self/setgroups", "deny")
+    _write("/proc/self/uid_map", f"0 {uid} 1")
+    _write("/proc/self/gid_map", f"0 {gid} 1")
 
 
 def _write(path: str, text: str) -> None:

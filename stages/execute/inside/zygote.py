@@ -19,7 +19,7 @@ import sys
 from types import ModuleType
 from typing import Any
 
-from stages.execute.inside import candidate, parser, wall, wire
+from stages.execute.inside import candidate, parser, seccomp, wall, wire
 
 PRELOADED = (
     "math",
@@ -69,12 +69,17 @@ class Zygote:
         self.channel = wire.Channel(sock)
         self.config = config
         self.roles = roles
-        self.kernel = wall.Kernel() if config["gvisor"] else None
-        """gVisor has no limit on System V objects, so each candidate gets an IPC namespace of its own there."""
+        self.filters = "seccomp" in config["walls"]
+        self.kernel = wall.Kernel() if config["gvisor"] or self.filters else None
+        """gVisor has no limit on System V objects, so each candidate gets an IPC namespace of its own there, or a
+        filter that refuses them.
+        """
         self.children: set[int] = set()
         self.owns_everybody = "pid" in config["walls"] and os.getpid() == 1
         """True where this is the first process of a pid namespace of its own: only then may it kill whatever it sees.
         """
+        if self.kernel is not None:
+            self.kernel.prctl(wall.PR_SET_DUMPABLE, 0)
 
     def serve(self) -> None:
         """Answer one request."""
@@ -128,12 +133,16 @@ class Zygote:
         wall.limit(resource.RLIMIT_AS, limits["memory_mib"] << 20)
         wall.limit(resource.RLIMIT_FSIZE, 0 if shared else limits["file_mib"] << 20)
         wall.limit(resource.RLIMIT_NOFILE, 64)
-        wall.limit(resource.RLIMIT_NPROC, limits["processes"])
+        if "uid" in self.config["walls"] or "pids" not in self.config["walls"]:
+            # Counts all of a user's processes: without a user of its own, also those around the candidate.
+            wall.limit(resource.RLIMIT_NPROC, limits["processes"])
         if not shared:
             wall.limit(resource.RLIMIT_CPU, seconds)
-            if self.kernel is not None:
+            if self.kernel is not None and not self.filters:
                 self.kernel.unshare(wall.CLONE_NEWIPC)
         wall.become_user(self.config["uid"] + 1 + is_parser)
+        if self.kernel is not None and self.filters:
+            seccomp.install(self.kernel)
 
     def _bury(self, pid: int, alone: bool) -> int | None:
         """Kill `pid`; with `alone`, also everything else it can have left behind. Returns its wait status."""
