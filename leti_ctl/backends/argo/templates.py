@@ -1,0 +1,257 @@
+"""The WorkflowTemplate of a profile: the loop, one template per stage, the plan step and the exit handler.
+
+It is the same for every run; what a run varies is in string parameters. Everything that matters to security is here
+and not in the Workflow, so that a controller which admits only references (`templateReferencing: Strict`) admits runs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+from leti_ctl.backends.argo import jobset, loop, names, pods, retries
+from leti_ctl.pipeline import GRAPH, Node
+from leti_ctl.profiles import Profile
+from stages.contract.artifacts import STAGES, StageName
+
+Template = dict[str, Any]
+API = "argoproj.io/v1alpha1"
+PLAN_FOLDER = "/plan"
+DAY = 86_400
+_SMALL = {"cpu": 1, "memory_gib": 1, "memory_retry_gib": (2, 4), "scratch_gib": 1, "deadline_hours": 0.5}
+"""What the plan step and the exit handler take of the light pool."""
+
+
+def workflow_template(profile: Profile) -> Template:
+    """Return the WorkflowTemplate `leti-<profile>` as a dict ready for YAML; a run needs no other."""
+    spec = workflow_spec(profile)
+    return {
+        "apiVersion": API,
+        "kind": "WorkflowTemplate",
+        "metadata": {
+            "name": names.template_name(profile),
+            "namespace": profile.namespace,
+            "labels": {names.PART_OF: "leti"},
+            "annotations": {
+                "workflows.argoproj.io/description": f"LETI on profile {profile.name}: generate, execute, build, train",
+                names.MANIFEST_DIGEST: digest(spec),
+            },
+        },
+        "spec": spec,
+    }
+
+
+def digest(spec: Template) -> str:
+    """Return the SHA-256 of a template's spec as canonical JSON."""
+    return hashlib.sha256(json.dumps(spec, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def workflow_spec(profile: Profile) -> Template:
+    """Return the spec that the WorkflowTemplate and a standalone Workflow share."""
+    archive: Template = {}
+    if profile.archive_logs:
+        repository = {"configMap": profile.archive_logs, "key": "s3"}
+        archive = {"archiveLogs": True, "artifactRepositoryRef": repository}
+    return {
+        "entrypoint": "run",
+        "onExit": "finish",
+        "serviceAccountName": "leti-stage",
+        # The token is then mounted from a Secret into Argo's own containers and never into a stage's.
+        "automountServiceAccountToken": False,
+        "executor": {"serviceAccountName": "leti-executor"},
+        "securityContext": pods.POD_SECURITY,
+        **({"imagePullSecrets": [{"name": name} for name in secrets]} if (secrets := _pull_secrets(profile)) else {}),
+        "podMetadata": {"labels": {names.PART_OF: "leti", names.RUN: "{{workflow.parameters.run}}"}},
+        # Failed pods stay for their logs until the Workflow goes; the store holds everything else.
+        "podGC": {"strategy": "OnPodSuccess", "deleteDelayDuration": "600s"},
+        "ttlStrategy": {"secondsAfterSuccess": 7 * DAY, "secondsAfterFailure": 30 * DAY},
+        "parallelism": profile.parallelism,
+        # Two workflows of one run would do all work twice; the store would keep the first.
+        "synchronization": {"mutexes": [{"name": "leti-{{workflow.parameters.run}}"}]},
+        **archive,
+        "arguments": {"parameters": parameters(profile)},
+        "templates": [
+            *loop.templates(clears=profile.train_backend == "jobset"),
+            _plan(profile),
+            *(_stage(profile, stage) for stage in STAGES if stage != "train"),
+            *_train(profile),
+            *_finish(profile),
+        ],
+    }
+
+
+def parameters(profile: Profile) -> list[dict[str, str]]:
+    """Return the workflow's parameters: those without a value come with each run."""
+    images = profile.images
+    return [
+        {"name": "run"},
+        {"name": "run-uri"},
+        {"name": "jobset"},
+        {"name": "start", "value": "0"},
+        {"name": "train-nodes", "value": "1"},
+        {"name": "train-processes", "value": "1"},
+        {"name": "image-ctl", "value": images.ctl},
+        {"name": "image-execute", "value": images.execute},
+        {"name": "image-cpu", "value": images.cpu},
+        {"name": "image-accelerator", "value": images.accelerator},
+    ]
+
+
+def stage_args(stage: StageName, *varied: str) -> tuple[str, ...]:
+    """Return a stage's arguments as `Unit.arguments` gives them; `varied` coordinates are template inputs."""
+    fixed = {"iteration": "0", "split": "train", "part": "0/1"}
+    given = {name: f"{{{{inputs.parameters.{name}}}}}" if name in varied else value for name, value in fixed.items()}
+    return ("--run", "{{workflow.parameters.run-uri}}", *(word for n, v in given.items() for word in (f"--{n}", v)))
+
+
+def _stage(profile: Profile, stage: StageName) -> Template:
+    """Return the template of one stage."""
+    node = next(node for node in GRAPH if node.stage == stage)
+    varied = _coordinates(node)
+    sandboxed = node.load == "sandbox"
+    work = pods.Work(("python", "-m", f"stages.{stage}"), stage_args(stage, *varied), *_placed(node))
+    if sandboxed:
+        work = work._replace(secrets=(pods.EXECUTE_SECRET,))
+    elif stage == "prepare":
+        work = work._replace(secrets=(pods.STORE_SECRET, pods.HUB_SECRET))
+    return _pod(profile, work, stage, varied, sandboxed=sandboxed)
+
+
+def _pod(
+    profile: Profile, work: pods.Work, stage: str, varied: tuple[str, ...], *, sandboxed: bool = False
+) -> Template:
+    pool = profile.pools[work.pool]
+    labels = pods.labels(pool, stage) | _unit_labels(varied)
+    annotations = dict(pool.pod_annotations)
+    if sandboxed:
+        labels[names.UNTRUSTED] = "true"
+        annotations |= pods.gvisor_annotations(profile)
+    return {
+        "name": stage,
+        **({"inputs": loop.inputs(*varied)} if varied else {}),
+        "metadata": {"labels": labels, **({"annotations": annotations} if annotations else {})},
+        # The identity may read this run's samples and write its executions, and nothing else.
+        **({"serviceAccountName": "leti-execute"} if sandboxed else {}),
+        "activeDeadlineSeconds": str(round(pool.deadline_hours * 3600)),
+        "retryStrategy": retries.stage(),
+        **pods.placement(pool),
+        "podSpecPatch": pods.patch(profile, pool, sandboxed=sandboxed, devices=_devices(stage)),
+        "container": pods.container(profile, work),
+        "volumes": pods.volumes(pool),
+    }
+
+
+def _train(profile: Profile) -> list[Template]:
+    """Return the training template, and what removes JobSets where it makes them."""
+    node = next(node for node in GRAPH if node.stage == "train")
+    if profile.train_backend == "pod":
+        return [_stage(profile, "train")]
+    manifest = jobset.manifest(profile, stage_args("train", *_coordinates(node)))
+    return [
+        {
+            "name": "train",
+            "inputs": loop.inputs("iteration"),
+            "metadata": {"labels": {names.STAGE: "train-watch", **_unit_labels(("iteration",))}},
+            **_trainer(profile),
+            # A lost watcher applies the same manifest again, finds the JobSet running and goes on watching.
+            "retryStrategy": retries.watcher(),
+            "resource": {
+                "action": "apply",
+                "setOwnerReference": True,
+                "successCondition": "status.terminalState == Completed",
+                "failureCondition": "status.terminalState == Failed",
+                "manifest": manifest,
+            },
+        },
+        # A JobSet that an earlier workflow left has the name this one needs, and its old end would count as ours.
+        _removal(profile, "clear"),
+        _removal(profile, "reap"),
+    ]
+
+
+def _removal(profile: Profile, name: str) -> Template:
+    selector = f"{names.RUN}={{{{workflow.parameters.run}}}}"
+    where = ["--namespace={{workflow.namespace}}", "--selector", selector]
+    flags = [jobset.RESOURCE, *where, "--cascade=foreground", "--timeout=10m"]
+    return {
+        "name": name,
+        "metadata": {"labels": {names.STAGE: name}},
+        **_trainer(profile),
+        "activeDeadlineSeconds": "1200",
+        "retryStrategy": retries.watcher(),
+        "resource": {"action": "delete", "flags": flags},
+    }
+
+
+def _trainer(profile: Profile) -> Template:
+    account = "leti-trainer"
+    light = profile.pools["light"]
+    return {"serviceAccountName": account, "executor": {"serviceAccountName": account}, **pods.placement(light)}
+
+
+def _plan(profile: Profile) -> Template:
+    """Return the step that asks the store what is missing, so that no accelerator starts to find that out."""
+    args = ("plan", "--run", "{{workflow.parameters.run-uri}}", "--iteration", "{{inputs.parameters.iteration}}")
+    template = _step(profile, "plan", (*args, "--out", PLAN_FOLDER), ("iteration",))
+    template["container"]["volumeMounts"].append({"name": "plan", "mountPath": PLAN_FOLDER})
+    template["volumes"].append({"name": "plan", "emptyDir": {"sizeLimit": "64Mi"}})
+    outputs = [
+        {"name": name, "valueFrom": {"path": f"{PLAN_FOLDER}/{name}", "default": default}}
+        for name, default in loop.PLAN_OUTPUTS.items()
+    ]
+    place = list(template).index("metadata")
+    items = list(template.items())
+    return dict([*items[:place], ("outputs", {"parameters": outputs}), *items[place:]])
+
+
+def _finish(profile: Profile) -> list[Template]:
+    """Return the exit handler, which also runs after a stop or a failure (but not after `terminate`)."""
+    tasks: list[Template] = [{"name": "finalize", "template": "finalize"}]
+    if profile.train_backend == "jobset":
+        tasks[0]["depends"] = "reap.Succeeded || reap.Failed || reap.Errored"
+        tasks.insert(0, {"name": "reap", "template": "reap"})
+    args = ("--run", "{{workflow.parameters.run-uri}}", "--status", "{{workflow.status}}")
+    finalize = _step(profile, "finalize", ("finalize", *args, "--failures", "{{workflow.failures}}"), ())
+    return [{"name": "finish", "dag": {"failFast": False, "tasks": tasks}}, finalize]
+
+
+def _step(profile: Profile, name: str, args: tuple[str, ...], varied: tuple[str, ...]) -> Template:
+    """Return the template of a step of leti_ctl's own, small and on the light pool."""
+    small = profile.pools["light"].model_copy(update=_SMALL)
+    profile = profile.model_copy(update={"pools": {**profile.pools, "light": small}})
+    return _pod(profile, pods.Work(("python", "-m", "leti_ctl.steps"), args, "ctl", "light"), name, varied)
+
+
+def _placed(node: Node) -> tuple[pods.ImageName, Any]:
+    """Return the image and the pool of a node of the graph."""
+    if node.load == "accelerator":
+        return "accelerator", "train" if node.stage == "train" else "generate"
+    return ("execute", "sandbox") if node.load == "sandbox" else ("cpu", "light")
+
+
+def _coordinates(node: Node) -> tuple[str, ...]:
+    """Return which of a stage's coordinates vary; the others are the same in every unit."""
+    per = STAGES[node.stage].per
+    split = ("split",) if per == "pass" else ()
+    part = ("part",) if STAGES[node.stage].fans_out else ()
+    return () if per == "run" else ("iteration", *split, *part)
+
+
+def _unit_labels(varied: tuple[str, ...]) -> dict[str, str]:
+    values = {
+        "iteration": (names.ITERATION, "{{inputs.parameters.iteration}}"),
+        "split": (names.SPLIT, "{{inputs.parameters.split}}"),
+        # A label holds no slash.
+        "part": (names.PART, "{{=sprig.replace('/', '-of-', inputs.parameters.part)}}"),
+    }
+    return dict(values[name] for name in varied)
+
+
+def _devices(stage: str) -> str | None:
+    """Training takes one accelerator per process; the figure is a parameter, which only a patch can hold."""
+    return "{{workflow.parameters.train-processes}}" if stage == "train" else None
+
+
+def _pull_secrets(profile: Profile) -> tuple[str, ...]:
+    return profile.images.pull_secrets
