@@ -21,7 +21,9 @@ READERS = 16
 
 _PART = re.compile(r"(?P<prefix>.+)/parts/(?P<number>\d{5})-of-(?P<of>\d{5})\.json")
 _INDEX = re.compile(r"(?P<prefix>.+)/index\.json")
-_BESIDE = re.compile(r"spec\.json|amendments/\d{4}\.json|(?:control|logs)/.+|iterations/\d{4,}/train/step-\d{6}/[^/]+")
+_BESIDE = re.compile(
+    r"spec\.(?:json|sha256)|amendments/\d{4}\.json|(?:control|logs)/.+|iterations/\d{4,}/train/step-\d{6}/[^/]+"
+)
 """Keys that are no artifact's: the spec, control objects, logs and what a killed training goes on from."""
 
 
@@ -104,12 +106,19 @@ class Catalog:
 
     def _parsed(self, key: str, kind: type[R]) -> R | None:
         try:
-            return kind.model_validate_json(self.run.store.get(self.run.key(key)))
+            return self._intact(key, kind.model_validate_json(self.run.store.get(self.run.key(key))))
         except KeyError:
             self.findings.append(Finding("existence", key, "the object that was listed", "nothing"))
         except ValidationError as error:
             self.findings.append(Finding("record", key, f"a {kind.__name__}", first_fault(error)))
         return None
+
+    def _intact(self, key: str, record: R) -> R:
+        """Return the record, with a finding where it is not as it was written."""
+        if not record.is_intact():
+            found = "none" if not record.checksum else "another"
+            self.findings.append(Finding("record", key, "a record with its own checksum", found))
+        return record
 
     def _belongs(self, key: str, place: Place, named: Place) -> bool:
         if place == named:

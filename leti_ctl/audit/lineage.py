@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Iterator
 from itertools import chain
@@ -10,6 +11,7 @@ from leti_ctl.audit.catalog import Catalog
 from leti_ctl.audit.finding import Finding, warning
 from leti_ctl.pipeline import Unit, plan
 from stages.contract.artifacts import STAGES, Index, Input, PartRecord, Ref, inputs, parse_ref
+from stages.contract.run import SPEC_CHECKSUM_KEY, SPEC_KEY
 from stages.contract.seeds import derive_seed
 from stages.contract.spec import RunSpec
 
@@ -32,7 +34,8 @@ def check(catalog: Catalog, spec: RunSpec) -> Iterator[Finding]:
 
 
 def _specs(catalog: Catalog, spec: RunSpec) -> Iterator[Finding]:
-    wanted = spec.digest()
+    yield from _spec_document(catalog)
+    wanted = catalog.run.spec_sha256
     for ref in catalog.refs:
         named = {
             f"{ref.prefix}/parts/{number:05d}": one.spec_sha256 for number, one in catalog.parts.get(ref, {}).items()
@@ -42,6 +45,16 @@ def _specs(catalog: Catalog, spec: RunSpec) -> Iterator[Finding]:
         for key, found in named.items():
             if found != wanted:
                 yield Finding("spec", key, f"spec {wanted[:12]}", found[:12])
+
+
+def _spec_document(catalog: Catalog) -> Iterator[Finding]:
+    """The spec's own bytes: its compatible fields are in no other digest."""
+    store, key = catalog.run.store, catalog.run.key
+    actual = hashlib.sha256(store.get(key(SPEC_KEY))).hexdigest()
+    if SPEC_CHECKSUM_KEY not in catalog.sizes:
+        yield warning("spec", SPEC_CHECKSUM_KEY, "the checksum of spec.json", "none")
+    elif (written := store.get(key(SPEC_CHECKSUM_KEY)).decode(errors="replace")) != actual:
+        yield Finding("checksum", SPEC_KEY, written[:16], actual[:16])
 
 
 def _index(catalog: Catalog, ref: Ref, index: Index) -> Iterator[Finding]:

@@ -80,7 +80,7 @@ def audit(run: Run, depth: Depth = READ_ONLY, progress: Progress = lambda done, 
     started = time.monotonic()
     spec = control.current_spec(run)
     catalog = Catalog(run)
-    report = Report(run.name, run.uri, spec.digest())
+    report = Report(run.name, run.uri, run.spec_sha256)
     report.records = sum(map(len, catalog.parts.values())) + len(catalog.indexes)
     report.findings += [*catalog.findings, *lineage.check(catalog, spec), *catalog.unnamed()]
     tasks = list(_tasks(catalog, spec))

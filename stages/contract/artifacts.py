@@ -15,7 +15,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple, Self
 
 from pydantic import AfterValidator, NonNegativeInt, PositiveInt
 
@@ -126,7 +126,24 @@ class Made(Record):
     """Python, packages, platform, sandbox, image."""
 
 
-class PartRecord(Record):
+class Sealed(Record):
+    """A record that carries the SHA-256 of all its other fields, so that a flipped bit in it is found."""
+
+    checksum: str = ""
+
+    def sealed(self) -> Self:
+        """Return the record with its checksum."""
+        return self.model_copy(update={"checksum": self._own()})
+
+    def is_intact(self) -> bool:
+        """Whether the checksum is the record's own."""
+        return self.checksum == self._own()
+
+    def _own(self) -> str:
+        return hashlib.sha256(self.model_dump_json(exclude={"checksum"}).encode()).hexdigest()
+
+
+class PartRecord(Sealed):
     """The commit of one part; its existence is what "done" means."""
 
     format: Literal[1] = FORMAT
@@ -151,7 +168,7 @@ class PartRecord(Record):
         return objects_digest(self.objects)
 
 
-class Index(Record):
+class Index(Sealed):
     """The commit of a whole artifact: every object, in part order."""
 
     format: Literal[1] = FORMAT

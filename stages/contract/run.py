@@ -26,12 +26,13 @@ from stages.contract.artifacts import (
 )
 from stages.contract.errors import ArtifactError, UsageError
 from stages.contract.records import Record, first_fault, read_rows
-from stages.contract.spec import RunSpec, strip_compatible
+from stages.contract.spec import RunSpec, document_digest, strip_compatible
 from stages.contract.store import CHUNK_BYTES, Store, open_store
 
 R = TypeVar("R", bound=Record)
 RecordOf = TypeVar("RecordOf", PartRecord, Index)
 SPEC_KEY = "spec.json"
+SPEC_CHECKSUM_KEY = "spec.sha256"
 
 
 class Commit(NamedTuple):
@@ -78,13 +79,24 @@ class Run:
     def spec(self) -> RunSpec:
         """The spec the run was made with."""
         try:
-            return RunSpec.model_validate_json(self.store.get(self.key(SPEC_KEY)))
+            return RunSpec.model_validate_json(self._spec_document)
+        except ValidationError as error:
+            raise ArtifactError(f"{self.key(SPEC_KEY)}: {first_fault(error)}; restore the file") from error
+
+    @cached_property
+    def spec_sha256(self) -> str:
+        """Digest of the fields that decide rows, as every record of the run has it."""
+        _ = self.spec
+        return document_digest(json.loads(self._spec_document))
+
+    @cached_property
+    def _spec_document(self) -> bytes:
+        try:
+            return self.store.get(self.key(SPEC_KEY))
         except KeyError:
             raise UsageError(
                 f"no run {self.name!r} in {self.store.uri}; `leti-ctl runs` lists those that are there"
             ) from None
-        except ValidationError as error:
-            raise ArtifactError(f"{self.key(SPEC_KEY)}: {first_fault(error)}; restore the file") from error
 
     def create(self, spec: RunSpec) -> bool:
         """Write the spec, once; return False when the run exists already.
@@ -98,7 +110,11 @@ class Run:
                 f"store {self.store.uri}: the first writer does not win (it ignores If-None-Match); "
                 "use a store with conditional writes"
             )
-        self.__dict__.pop("spec", None)
+        if created:
+            # Its compatible fields are in no digest, so the file has one of its own.
+            self.store.put_if_absent(self.key(SPEC_CHECKSUM_KEY), hashlib.sha256(text).hexdigest().encode())
+        for cached in ("spec", "spec_sha256", "_spec_document"):
+            self.__dict__.pop(cached, None)
         return created
 
     def find_part(self, ref: Ref, part: Part) -> PartRecord | None:
@@ -131,13 +147,14 @@ class Run:
             rows=sum(commit.files.values()),
             objects=objects,
             inputs=commit.inputs,
-            spec_sha256=self.spec.digest(),
+            spec_sha256=self.spec_sha256,
             code=code_version(),
             seed=commit.seed,
             facts=dict(commit.facts),
             made=commit.made,
         )
         key = self.key(self._part_key(commit.ref, commit.part))
+        record = record.sealed()
         won = self.store.put_if_absent(key, record.model_dump_json(indent=2).encode())
         self._seal(commit.ref)
         return record if won else self._winner(commit.ref, commit.part)
@@ -201,7 +218,7 @@ class Run:
     def _index_key(self, ref: Ref) -> str:
         return f"{ref.prefix}/index.json"
 
-    def _read_record(self, key: str, record: type[R]) -> R | None:
+    def _read_record(self, key: str, record: type[RecordOf]) -> RecordOf | None:
         try:
             data = self.store.get(self.key(key))
         except KeyError:
@@ -210,10 +227,11 @@ class Run:
             found = record.model_validate_json(data)
         except ValidationError as error:
             raise ArtifactError(f"{self.key(key)}: {first_fault(error)}; delete it and resume") from error
-        spec_sha256 = getattr(found, "spec_sha256", self.spec.digest())
-        if spec_sha256 != self.spec.digest():
+        if not found.is_intact():
+            raise ArtifactError(f"{self.key(key)} is damaged: its checksum is not its own; delete it and resume")
+        if found.spec_sha256 != self.spec_sha256:
             raise ArtifactError(
-                f"{self.key(key)} was made with spec {spec_sha256[:12]}, the run's is {self.spec.digest()[:12]}; "
+                f"{self.key(key)} was made with spec {found.spec_sha256[:12]}, the run's is {self.spec_sha256[:12]}; "
                 "start a new run for another spec"
             )
         return found
@@ -260,7 +278,7 @@ class Run:
             inputs=tuple(dict.fromkeys(itertools.chain.from_iterable(record.inputs for record in records))),
             spec_sha256=records[0].spec_sha256,
             facts={str(record.part): record.facts for record in records if record.facts},
-        )
+        ).sealed()
         self.store.put_if_absent(self.key(self._index_key(ref)), index.model_dump_json(indent=2).encode())
         return index
 

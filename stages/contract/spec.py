@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, NamedTuple, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
@@ -350,18 +351,33 @@ class RunSpec(Section):
         return self.model_dump_json(indent=2) + "\n"
 
     def digest(self) -> str:
-        """Return the SHA-256 of the fields that decide rows, as canonical JSON (sorted keys, no spaces)."""
-        text = json.dumps(strip_compatible(self), sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(text.encode()).hexdigest()
+        """Return the `document_digest` of the spec as this version writes it."""
+        return document_digest(self.model_dump(mode="json"))
+
+
+def document_digest(document: Mapping[str, Any]) -> str:
+    """Return the SHA-256 of a stored spec's fields that decide rows, as canonical JSON (sorted keys, no spaces).
+
+    Of the document, not of the class: a spec that an earlier leti wrote keeps its digest when later ones add fields.
+    """
+    text = json.dumps(_strip(RunSpec, document), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def strip_compatible(section: Section) -> dict[str, Any]:
     """Return the section as JSON data without its compatible fields."""
+    return _strip(type(section), section.model_dump(mode="json"))
+
+
+def _strip(section: type[BaseModel], data: Mapping[str, Any]) -> dict[str, Any]:
     kept: dict[str, Any] = {}
-    for name, field in type(section).model_fields.items():
-        if not is_compatible(field):
-            value = getattr(section, name)
-            kept[name] = strip_compatible(value) if isinstance(value, Section) else value
+    for name, value in data.items():
+        field = section.model_fields.get(name)
+        if field is not None and is_compatible(field):
+            continue
+        kind = field.annotation if field is not None else None
+        nested = isinstance(kind, type) and issubclass(kind, BaseModel)
+        kept[name] = _strip(kind, value) if nested and isinstance(value, Mapping) else value  # type: ignore[arg-type]
     return kept
 
 

@@ -51,7 +51,7 @@ class Checkpoints:
             found = Checkpoint.model_validate_json(self.run.store.get(key))
         except ValidationError as error:
             raise ArtifactError(f"{key}: {first_fault(error)}; delete it and resume") from error
-        if found.spec_sha256 != self.run.spec.digest():
+        if found.spec_sha256 != self.run.spec_sha256:
             raise ArtifactError(f"{key} was made with another spec; delete it and resume")
         return found
 
@@ -68,7 +68,7 @@ class Checkpoints:
         (folder / STEPS).write_bytes(b"".join(write_rows(logged)))
         home = f"{self.prefix}step-{len(logged):06d}"
         objects = tuple(self._upload(path, home) for path in sorted(folder.iterdir()))
-        record = Checkpoint(steps=len(logged), spec_sha256=self.run.spec.digest(), objects=objects)
+        record = Checkpoint(steps=len(logged), spec_sha256=self.run.spec_sha256, objects=objects)
         self.run.store.put_if_absent(self.run.key(f"{home}/{RECORD}"), record.model_dump_json(indent=2).encode())
         self.remove(below=len(logged))
         log.info("checkpoint at step %d", len(logged), extra={"event": "checkpoint", "fields": {"steps": len(logged)}})

@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stages.contract.artifacts import Part
+from stages.contract.artifacts import Index, Part, PartRecord
 from stages.contract.errors import ArtifactError, UsageError
 from stages.contract.records import Problem
 from stages.contract.run import Run, code_version, diff, resume_spec
@@ -290,14 +290,20 @@ def cut(run: Run, relative: str) -> None:
 
 
 def other_coordinates(run: Run, relative: str) -> None:
-    text = run.store.get(run.key(relative)).decode()
-    damage(run, relative, text.replace('"split": "train"', '"split": "test"').encode())
+    kind = Index if relative == INDEX else PartRecord
+    record = kind.model_validate_json(run.store.get(run.key(relative))).model_copy(update={"split": "test"})
+    damage(run, relative, record.sealed().model_dump_json().encode())
 
 
 def outside(run: Run, relative: str) -> None:
     record = json.loads(run.store.get(run.key(relative)))
     record["objects"][0]["key"] = "../../../etc/passwd"
     damage(run, relative, json.dumps(record).encode())
+
+
+def other_rows(run: Run, relative: str) -> None:
+    text = run.store.get(run.key(relative)).decode()
+    damage(run, relative, text.replace('"rows": 7', '"rows": 3').encode())
 
 
 def newer(run: Run, relative: str) -> None:
@@ -319,6 +325,8 @@ INDEX = "problems/train/index.json"
         (other_coordinates, INDEX, rf"runs/r1/{INDEX}: is the record of problems/test.*; delete it and resume"),
         (outside, PART, rf"runs/r1/{PART}: objects.0.key: key '../../../etc/passwd' leaves the store.*; delete it"),
         (outside, INDEX, rf"runs/r1/{INDEX}: objects.0.key: key '../../../etc/passwd' leaves the store.*; delete it"),
+        (other_rows, PART, rf"runs/r1/{PART} is damaged: its checksum is not its own; delete it and resume"),
+        (other_rows, INDEX, rf"runs/r1/{INDEX} is damaged: its checksum is not its own; delete it and resume"),
         (newer, INDEX, rf"runs/r1/{INDEX}: format: Input should be 1, got 2"),
     ],
 )
@@ -344,10 +352,37 @@ def test_a_missing_object_is_one_clear_line(run: Run, tmp_path: Path) -> None:
         run.fetch(PROBLEMS, tmp_path)
 
 
+@pytest.mark.parametrize("relative", [PART, INDEX])
+def test_any_flipped_bit_in_a_record_is_found(relative: str, run: Run, tmp_path: Path) -> None:
+    commit_numbers(run, Part(), tmp_path)
+    kind = Index if relative == INDEX else PartRecord
+    intact = run.store.get(run.key(relative))
+    assert kind.model_validate_json(intact).is_intact()
+    for bit in range(len(intact) * 8):
+        flipped = bytearray(intact)
+        flipped[bit // 8] ^= 1 << bit % 8
+        try:
+            record = kind.model_validate_json(bytes(flipped))
+        except ValueError:
+            continue
+        assert not record.is_intact(), f"bit {bit} of {relative}"
+
+
+def test_a_spec_of_an_earlier_version_keeps_its_digest_when_fields_are_added(run: Run, tmp_path: Path) -> None:
+    document = json.loads(run.store.get(run.key("spec.json")))
+    del document["train"]["weight_decay"]
+    older = Run(LocalStore(tmp_path / "older"), "r1")
+    older.create(RunSpec())
+    damage(older, "spec.json", json.dumps(document).encode())
+    commit_numbers(older, Part(), tmp_path)
+    again = Run.open(older.uri)
+    assert again.get_index(PROBLEMS).spec_sha256 == again.spec_sha256 != again.spec.digest()
+
+
 def test_rows_that_are_too_few_are_found(run: Run, tmp_path: Path) -> None:
     record = commit_numbers(run, Part(), tmp_path)
     wrong = record.model_copy(update={"objects": (record.objects[0].model_copy(update={"rows": 9}),)})
-    damage(run, PART, wrong.model_dump_json().encode())
+    damage(run, PART, wrong.sealed().model_dump_json().encode())
     with pytest.raises(ArtifactError, match="9 rows expected, 7 found"):
         list(run.read(PROBLEMS, Problem, Part()))
 
