@@ -306,6 +306,6 @@ def _field_paths() -> list[str]:
     own = [name for name in Profile.model_fields if name != "pools"]
     images = [f"images.{name}" for name in Images.model_fields]
     pools = [f"pools.{pool}.{field}" for pool in POOLS for field in Pool.model_fields]
-    inner = {"device": Device, "spot": Spot}
+    inner: dict[str, type[Section]] = {"device": Device, "spot": Spot}
     deep = [f"pools.{p}.{f}.{field}" for p in POOLS for f, kind in inner.items() for field in kind.model_fields]
     return [*own, "pools", *images, *(f"pools.{pool}" for pool in POOLS), *pools, *deep]
