@@ -33,13 +33,13 @@ _Loader.add_implicit_resolver(
 )
 
 
-def read(file: Path) -> str:
-    """Return the text of a file a person named; `UsageError` when it cannot be read."""
+def read(file: Path, option: str = "-f") -> str:
+    """Return the text of a file a person named with `option`; `UsageError` when it cannot be read."""
     try:
         return file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
-        raise UsageError(f"-f {str(file)!r}: {reason}") from error
+        raise UsageError(f"{option} {str(file)!r}: {reason}") from error
 
 
 def mapping(text: str, source: str, what: str = "a run spec") -> dict[str, Any]:

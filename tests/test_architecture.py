@@ -17,11 +17,12 @@ from tests.conftest import ROOT
 MODULES = sorted(path.relative_to(ROOT) for top in ("stages", "leti_ctl") for path in (ROOT / top).rglob("*.py"))
 STAGES = {"prepare", "generate", "execute", "build", "train", "evaluate"}
 INSIDE = Path("stages/execute/inside")
-JUDGE = {("leti_ctl.commands.judge", "stages.execute.judge")}
-"""`leti-ctl judge` is the execute stage's judge without a run; the one door between the planes."""
+JUDGE = {("leti_ctl.commands.judge", "stages.execute.judge"), ("leti_ctl.doctor.sandbox", "stages.execute.judge")}
+"""`leti-ctl judge` is the execute stage's judge without a run, and `doctor` tries it; the one door between the planes.
+"""
 
 GATES: dict[str, tuple[str, ...]] = {
-    "torch": ("stages.prepare", "stages.generate", "stages.train"),
+    "torch": ("stages.device", "stages.prepare", "stages.generate", "stages.train"),
     "transformers": ("stages.prepare", "stages.generate", "stages.train"),
     "safetensors": ("stages.prepare", "stages.generate", "stages.train"),
     "deepspeed": ("stages.train",),
@@ -35,13 +36,14 @@ GATES: dict[str, tuple[str, ...]] = {
     "click": ("leti_ctl",),
     "rich": ("leti_ctl",),
     "yaml": ("leti_ctl",),
-    # Candidates are started by `execute` alone. The others start torchrun, stages and pip.
+    # Candidates are started by `execute` alone. The others start torchrun, stages and pip, and ask versions.
     "subprocess": (
         "stages.execute",
         "stages.train.launch",
         "stages.prepare.smollm2",
         "leti_ctl.backends",
         "leti_ctl.audit.shadow",
+        "leti_ctl.doctor",
     ),
     "multiprocessing": ("stages.execute",),
     "pickle": (),
@@ -93,9 +95,9 @@ def allowed(module: str) -> tuple[str, ...]:
         return ("leti_ctl", "stages.contract")
     if part in ("", "contract"):
         return ("stages.contract", "stages.__version__", "stages.__file__")
-    if part in ("entrypoint", "tasks"):
+    if part in ("entrypoint", "device", "tasks"):
         return ("stages.contract", f"stages.{part}")
-    return ("stages.contract", "stages.entrypoint", "stages.tasks", f"stages.{part}")
+    return ("stages.contract", "stages.entrypoint", "stages.device", "stages.tasks", f"stages.{part}")
 
 
 @pytest.mark.parametrize("path", MODULES, ids=str)

@@ -1,0 +1,59 @@
+"""`leti-ctl estimate`: pods, accelerator-hours, wall time, bytes and money before anything is spent."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from leti_ctl import options
+
+
+@click.command()
+@click.option("--preset", metavar="NAME", help="Start from a preset; see `leti-ctl presets`.")
+@click.option(
+    "-f", "--file", type=click.Path(path_type=Path), metavar="RUN.yaml", help="Run spec, laid over the preset."
+)
+@options.iterations
+@options.overrides
+@click.option("--profile", metavar="NAME|FILE", help="Node pools to run on; without it, this machine.")
+@click.option(
+    "--rates", type=click.Path(path_type=Path), metavar="RATES.yaml", help="Your figures, laid over leti's table."
+)
+@click.option(
+    "--parameters", type=click.IntRange(min=1), metavar="N", help="Size of a model that the table does not name."
+)
+@click.option("--sources", is_flag=True, help="Show every figure used and where it comes from.")
+@options.as_json
+def estimate(
+    preset: str | None,
+    file: Path | None,
+    iterations: int | None,
+    overrides: tuple[str, ...],
+    profile: str | None,
+    rates: Path | None,
+    parameters: int | None,
+    sources: bool,
+    as_json: bool,
+) -> None:
+    """Tell what a run will take: pods, accelerator-hours, wall time, bytes in the store and money.
+
+    Every figure is a range, reckoned from a table of measured, published and assumed rates; --rates lays yours over it.
+    """
+    import json
+
+    from leti_ctl import estimate as reckoning
+    from leti_ctl import specs
+    from leti_ctl.estimate import layout, text, work
+    from stages.contract.errors import UsageError
+
+    if not (preset or file):
+        raise UsageError("estimate needs a spec: --preset NAME (see `leti-ctl presets`), -f RUN.yaml, or both")
+    spec = specs.load_spec(preset=preset, file=file, overrides=overrides, iterations=iterations)
+    table = reckoning.load_rates(rates)
+    size = parameters or work.count_parameters(spec.model.source, table)
+    found = reckoning.estimate(spec, layout.find(profile, spec, table), table, size).as_dict()
+    if as_json:
+        click.echo(json.dumps(found, indent=2))
+    else:
+        text.print_estimate(found, sources=sources)

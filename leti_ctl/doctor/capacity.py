@@ -1,0 +1,165 @@
+"""Whether pods of each pool find room: nodes that match, quotas with headroom, limit ranges that let them in."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+
+from leti_ctl.backends.argo.api import ApiError
+from leti_ctl.doctor.cluster import Object, denied
+from leti_ctl.doctor.report import Check, Finding, Subject, fail, ok, warn
+from leti_ctl.profiles import Pool, PoolName
+
+GIB = float(1 << 30)
+SCALES = {"": 1.0, "n": 1e-9, "u": 1e-6, "m": 1e-3, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "P": 1e15, "E": 1e18}
+SCALES |= {f"{letter}i": 1024.0**power for power, letter in enumerate("KMGTPE", 1)}
+QUANTITY = re.compile(r"([0-9.]+(?:[eE][-+]?\d+)?)(" + "|".join(sorted(SCALES, key=len, reverse=True)) + ")")
+REPELS = ("NoSchedule", "NoExecute")
+
+
+def quantity(text: str | float) -> float:
+    """Return what a Kubernetes quantity means: 0.5 of `500m`, 2147483648 of `2Gi`."""
+    found = QUANTITY.fullmatch(str(text))
+    if found is None:
+        raise ValueError(f"{text!r} is no quantity")
+    return float(found[1]) * SCALES[found[2]]
+
+
+def needs(name: PoolName, pool: Pool, subject: Subject) -> dict[str, float]:
+    """Return what the first attempt of a pool's pod asks for, by resource."""
+    wanted = {"cpu": float(pool.cpu), "memory": pool.memory_gib * GIB}
+    if pool.scratch_class is None:
+        wanted["ephemeral-storage"] = pool.scratch_gib * GIB
+    if pool.device is not None:
+        processes = subject.spec.train.processes if subject.spec else pool.device.count
+        shared = name == "train" and pool.device.resource == "nvidia.com/gpu"
+        wanted[pool.device.resource] = float(min(processes, pool.device.count) if shared else pool.device.count)
+    return wanted
+
+
+def nodes(subject: Subject) -> Iterator[Finding]:
+    """For each pool, the nodes its pods could run on."""
+    try:
+        every = subject.api.api.list("/api/v1/nodes")[0]
+    except ApiError as error:
+        if not denied(error):
+            raise
+        yield warn("nodes may not be listed, so whether the pools exist is unknown", "ask for get and list on nodes")
+        return
+    for name, pool in subject.pools.pools.items():
+        selector, tolerated = dict(pool.node_selector), {one.key for one in pool.tolerations}
+        if pool.spot and pool.spot.taint:
+            tolerated.add(pool.spot.key)
+        if name == "sandbox":
+            scheduling = _scheduling(subject)
+            selector |= scheduling.get("nodeSelector") or {}
+            tolerated |= {one.get("key", "") for one in scheduling.get("tolerations") or ()}
+        fitting = [node for node in every if _admits(node, selector, tolerated)]
+        yield _pool(name, needs(name, pool, subject), fitting, selector)
+
+
+def _scheduling(subject: Subject) -> Object:
+    """What the RuntimeClass adds to the pods that use it."""
+    name = subject.pools.runtime_class
+    found = subject.api.find(f"/apis/node.k8s.io/v1/runtimeclasses/{name}") if name else None
+    return (found or {}).get("scheduling") or {}
+
+
+def _admits(node: Object, selector: Mapping[str, str], tolerated: set[str]) -> bool:
+    labels, spec = node["metadata"].get("labels") or {}, node.get("spec") or {}
+    repelled = any(taint["effect"] in REPELS and taint["key"] not in tolerated for taint in spec.get("taints") or ())
+    return not repelled and not spec.get("unschedulable") and selector.items() <= labels.items()
+
+
+def _pool(name: str, wanted: Mapping[str, float], fitting: list[Object], selector: Mapping[str, str]) -> Finding:
+    asks = ", ".join(f"{key}={value}" for key, value in selector.items()) or "no label"
+    if not fitting:
+        return warn(
+            f"pool {name}: no node has {asks} and lets its pods in",
+            "nothing to do where an autoscaler makes them; else add nodes, or correct node_selector and tolerations",
+        )
+    rooms = [{key: quantity(value) for key, value in node["status"]["allocatable"].items()} for node in fitting]
+    large = sum(all(room.get(key, 0.0) >= value for key, value in wanted.items()) for room in rooms)
+    if large:
+        return ok(f"pool {name}: {large} of {len(fitting)} nodes with {asks} have room for a pod")
+    short = {key: max(room.get(key, 0.0) for room in rooms) for key, value in wanted.items()}
+    lacking = next((key for key, value in wanted.items() if short[key] < value), None)
+    if lacking is None:
+        return fail(f"pool {name}: none of {len(fitting)} nodes has all its pods ask for", "lower the pool's requests")
+    remedy = (
+        "run the device plugin"
+        if "/" in lacking and not short[lacking]
+        else "lower the pool's request, or add larger nodes"
+    )
+    return fail(
+        f"pool {name}: its pods ask for {_amount(lacking, wanted[lacking])} {lacking}, "
+        f"the largest node has {_amount(lacking, short[lacking])}",
+        remedy,
+    )
+
+
+def _amount(resource: str, value: float) -> str:
+    return f"{value / GIB:.1f} GiB" if resource in ("memory", "ephemeral-storage") else f"{value:g}"
+
+
+def quotas(subject: Subject) -> Iterator[Finding]:
+    """Whether the namespace's quotas have room for at least one pod of each pool."""
+    found = subject.api.api.list(subject.api.own("resourcequotas"))[0]
+    if not found:
+        yield warn("no ResourceQuota: a run may take the whole cluster", "set one; manifests/base has an example")
+        return
+    for quota in found:
+        yield _quota(quota, {name: needs(name, pool, subject) for name, pool in subject.pools.pools.items()})
+
+
+def _quota(quota: Object, wanted: Mapping[PoolName, Mapping[str, float]]) -> Finding:
+    name = quota["metadata"]["name"]
+    status = quota.get("status") or {}
+    hard, used = status.get("hard") or quota["spec"].get("hard") or {}, status.get("used") or {}
+    left = {key: quantity(value) - quantity(used.get(key, 0)) for key, value in hard.items()}
+    for key, room in left.items():
+        resource = key.removeprefix("requests.").removeprefix("limits.")
+        # Accelerators are the same under requests and limits; processors have no limit, so a quota on it counts none.
+        if key == "limits.cpu":
+            continue
+        need, pool = max((each.get(resource, 0.0), pool) for pool, each in wanted.items())
+        if resource == "pods":
+            need = 1.0
+        if need > room:
+            return fail(
+                f"quota {name}: {key} has {_amount(resource, room)} left, a {pool} pod asks for "
+                f"{_amount(resource, need)}",
+                "raise the quota, or lower the pool's request",
+            )
+    return ok(f"quota {name}: " + ", ".join(f"{_amount(_plain(key), room)} {key} left" for key, room in left.items()))
+
+
+def _plain(key: str) -> str:
+    return key.removeprefix("requests.").removeprefix("limits.")
+
+
+def limits(subject: Subject) -> Iterator[Finding]:
+    """Whether a LimitRange refuses what the pools' containers ask for."""
+    found = subject.api.api.list(subject.api.own("limitranges"))[0]
+    refused = [refusal for one in found for refusal in _refusals(one, subject)]
+    for refusal in refused:
+        yield fail(refusal, "raise the LimitRange's max, or lower the pool's request")
+    if not refused:
+        yield ok(", ".join(one["metadata"]["name"] for one in found) or "none in the namespace")
+
+
+def _refusals(limit_range: Object, subject: Subject) -> Iterator[str]:
+    for item in limit_range["spec"]["limits"]:
+        most = item.get("max") or {}
+        if item["type"] not in ("Container", "Pod"):
+            continue
+        for name, pool in subject.pools.pools.items():
+            for resource, need in needs(name, pool, subject).items():
+                if resource in most and need > quantity(most[resource]):
+                    yield (
+                        f"LimitRange {limit_range['metadata']['name']}: a {item['type'].lower()} has at most "
+                        f"{most[resource]} {resource}, a {name} pod asks for {_amount(resource, need)}"
+                    )
+
+
+CHECKS = (Check("nodes", nodes), Check("quotas", quotas), Check("limit ranges", limits))

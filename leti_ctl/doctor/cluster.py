@@ -1,0 +1,69 @@
+"""What the cluster checks read with: a server, a namespace, and answers that tell "not there" from "not allowed"."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote
+
+from leti_ctl.backends.argo.api import Api, ApiError
+from leti_ctl.backends.argo.submission import open_target
+from leti_ctl.contexts import Context
+
+Object = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """One API server and the namespace of the runs."""
+
+    api: Api
+    namespace: str
+
+    def find(self, path: str) -> Object | None:
+        """Return an object, or None when there is none; `ApiError` when it may not be read."""
+        try:
+            return self.api.get(path)
+        except ApiError as error:
+            if error.code != 404:
+                raise
+            return None
+
+    def own(self, plural: str, name: str = "", *, root: str = "/api/v1") -> str:
+        """Return the path of a collection, or an object, of the namespace."""
+        return f"{root}/namespaces/{quote(self.namespace)}/{plural}" + (f"/{quote(name)}" if name else "")
+
+    def may(self, verb: str, resource: str, *, group: str = "", sub: str = "") -> bool:
+        """Ask whether the user may do something in the namespace."""
+        asked = {"namespace": self.namespace, "verb": verb, "group": group, "resource": resource, "subresource": sub}
+        review = {
+            "apiVersion": "authorization.k8s.io/v1",
+            "kind": "SelfSubjectAccessReview",
+            "spec": {"resourceAttributes": {name: value for name, value in asked.items() if value}},
+        }
+        answer = self.api.create("/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", review)
+        return bool(answer.get("status", {}).get("allowed"))
+
+
+def reach(context: Context, profile: str | None) -> dict[str, Any]:
+    """Return the profile and the cluster that the checks are about, found as `submit` finds them."""
+    target = open_target(context, profile)
+    return {"profile": target.profile, "cluster": Cluster(target.cluster.api, target.cluster.namespace)}
+
+
+def denied(error: ApiError) -> bool:
+    """Whether an error says that the user may not read, and nothing about the cluster."""
+    return error.code in (401, 403)
+
+
+def numbers(text: str) -> tuple[int, ...]:
+    """Return the numbers of a version: (4, 1, 2) of `v4.1.2-rc1`; empty for `latest` and digests."""
+    found = re.match(r"v?(\d+)\.(\d+)(?:\.(\d+))?", text)
+    return tuple(int(part) for part in found.groups() if part is not None) if found else ()
+
+
+def tag(image: str) -> str:
+    """Return the tag of an image reference, empty when it has none."""
+    name = image.partition("@")[0].rpartition("/")[2]
+    return name.partition(":")[2]
