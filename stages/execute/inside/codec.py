@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from fractions import Fraction
-from typing import Any
+from typing import Any, Protocol
 
 Tree = Any
 """What `json.loads` gives: the only thing that crosses."""
@@ -44,16 +44,35 @@ class CodecError(Exception):
     """The value or the tree cannot cross: too deep, too large, or not of the language described above."""
 
 
-def _is_named_tuple(kind: type) -> bool:
+_NAMED_MEMBERS = namedtuple("_Plain", ()).__dict__.keys() | {"__annotations__", "__orig_bases__"}  # type: ignore[misc]
+
+
+def is_named_tuple(kind: type) -> bool:
+    """Whether a class is what `namedtuple` makes, with nothing added that would stay behind."""
     fields = kind.__dict__.get("_fields")
-    return kind.__bases__ == (tuple,) and type(fields) is tuple and all(type(name) is str for name in fields)
+    if kind.__bases__ != (tuple,) or type(fields) is not tuple or not all(type(name) is str for name in fields):
+        return False
+    return kind.__dict__.keys() - _NAMED_MEMBERS <= set(fields)
+
+
+class Sharing(Protocol):
+    """Whoever numbers the mutable containers that both sides keep (`aliases`)."""
+
+    def write(self, encoder: Encoder, item: Any) -> Tree:
+        """The tree of a container that is shared from now on."""
+
+    def read(self, decoder: Decoder, number: object, content: Tree = None) -> Any:
+        """The container that such a tree stands for."""
 
 
 class Encoder:
     """Values to trees. `objects` are the mutable containers met so far, by number."""
 
-    def __init__(self, foreign: Callable[[object], Tree], known: Iterable[object] = ()) -> None:
+    def __init__(
+        self, foreign: Callable[[object], Tree], known: Iterable[object] = (), ledger: Sharing | None = None
+    ) -> None:
         self.foreign = foreign
+        self.ledger = ledger
         self.objects: list[object] = list(known)
         self.numbers = {id(item): number for number, item in enumerate(self.objects)}
         self.nodes = 0
@@ -68,6 +87,8 @@ class Encoder:
         if number is not None:
             return ["R", number]
         if kind in MUTABLE:
+            if self.ledger is not None:
+                return self.ledger.write(self, value)
             self.numbers[id(value)] = len(self.objects)
             self.objects.append(value)
         return self.content(value)
@@ -82,7 +103,7 @@ class Encoder:
             tree = writer(self, value)
         elif isinstance(value, type) and id(value) in TYPE_NAMES:
             tree = ["type", TYPE_NAMES[id(value)]]
-        elif isinstance(value, tuple) and _is_named_tuple(type(value)):
+        elif isinstance(value, tuple) and is_named_tuple(type(value)):
             tree = ["named", type(value).__name__, list(type(value)._fields), self._items(tuple.__iter__(value))]  # type: ignore[attr-defined]
         else:
             tree = self.foreign(value)
@@ -146,7 +167,7 @@ WRITERS: dict[type, Callable[[Encoder, Any], Tree]] = {
     type(NotImplemented): lambda e, v: ["NI"],
     Counter: lambda e, v: ["C", e._pairs(v)],
     OrderedDict: lambda e, v: ["O", e._pairs(v)],
-    defaultdict: lambda e, v: ["dd", TYPE_NAMES.get(id(v.default_factory)), e._pairs(v)],
+    defaultdict: lambda e, v: ["dd", e.encode(v.default_factory), e._pairs(v)],
     deque: lambda e, v: ["q", v.maxlen, e._items(v)],
     Decimal: lambda e, v: ["Decimal", str(v)],
     Fraction: lambda e, v: ["Fraction", e._scalar(v.numerator), e._scalar(v.denominator)],
@@ -177,9 +198,18 @@ def _text(payload: Tree) -> str:
 class Decoder:
     """Trees to values. Raises CodecError for every tree that `Encoder` cannot have written."""
 
-    def __init__(self, foreign: Callable[[Tree], object], objects: list[object] | None = None) -> None:
+    def __init__(
+        self,
+        foreign: Callable[[Tree], object],
+        objects: list[object] | None = None,
+        *,
+        ledger: Sharing | None = None,
+        named: Callable[[str, tuple[str, ...]], type] | None = None,
+    ) -> None:
         self.foreign = foreign
         self.objects: list[Any] = objects if objects is not None else []
+        self.ledger = ledger
+        self.named = named or named_tuple
 
     def decode(self, tree: Tree) -> Any:
         """A tree's value."""
@@ -197,25 +227,38 @@ class Decoder:
             raise CodecError("not a value")
         tag = tree[0]
         if tag in EMPTY:
-            target = EMPTY[tag](tree)
+            target = EMPTY[tag](self, tree)
             self.objects.append(target)
             self._fill(target, tag, tree[-1])
             return target
+        if tag == "m" and self.ledger is not None:
+            return self.ledger.read(self, *tree[1:])
         reader = READERS.get(tag)
         return reader(self, *tree[1:]) if reader is not None else self.foreign(tree)
 
     def refill(self, number: int, tree: Tree) -> None:
         """Gives the container of that number the content of `tree`, in place."""
-        target = self.objects[number]
-        if EMPTIED.get(tree[0]) is not type(target):
+        self.replace(self.objects[number], tree)
+
+    def replace(self, target: Any, tree: Tree) -> None:
+        """Gives a container the content of `tree`, in place."""
+        if type(tree) is not list or not tree or EMPTIED.get(tree[0]) is not type(target):
             raise CodecError("a container changed its type")
-        fresh = Decoder.__new__(Decoder)
-        fresh.foreign, fresh.objects = self.foreign, self.objects
         if isinstance(target, bytearray):
             del target[:]
         else:
             target.clear()
-        fresh._fill(target, tree[0], tree[-1])
+        self.fill(target, tree)
+
+    def empty(self, tree: Tree) -> Any:
+        """A container of the sort that `tree` is the content of, still without it."""
+        if type(tree) is not list or not tree or type(tree[0]) is not str or tree[0] not in EMPTY:
+            raise CodecError("not a container")
+        return EMPTY[tree[0]](self, tree)
+
+    def fill(self, target: Any, tree: Tree) -> None:
+        """Puts the content into a container that `empty` made."""
+        self._fill(target, tree[0], tree[-1])
 
     def _fill(self, target: Any, tag: str, payload: Tree) -> None:
         if tag == "B":
@@ -243,7 +286,7 @@ class Decoder:
         return self.objects[number]
 
     def _named(self, name: str, fields: list[str], payload: Tree) -> Any:
-        return _named_tuple(_text(name), tuple(_fields(fields, str)))(*self._list(payload))
+        return self.named(_text(name), tuple(_fields(fields, str)))(*self._list(payload))
 
     def _view(self, kind: str, payload: Tree) -> Any:
         items = self._list(payload)
@@ -255,7 +298,7 @@ class Decoder:
 _named_tuples: dict[tuple[str, tuple[str, ...]], type] = {}
 
 
-def _named_tuple(name: str, fields: tuple[str, ...]) -> type:
+def named_tuple(name: str, fields: tuple[str, ...]) -> type:
     """One class per shape. Field names are checked first: `namedtuple` makes source text of them."""
     if (name, fields) not in _named_tuples:
         if len(fields) > 100 or not all(part.isidentifier() and len(part) <= 100 for part in (name, *fields)):
@@ -316,15 +359,15 @@ READERS: dict[str, Callable[..., Any]] = {
     "timezone": lambda r, payload: _read_timezone(payload),
     "type": _read_type,
 }
-EMPTY: dict[str, Callable[[list[Any]], Any]] = {
-    "l": lambda tree: [],
-    "d": lambda tree: {},
-    "s": lambda tree: set(),
-    "B": lambda tree: bytearray(),
-    "C": lambda tree: Counter(),
-    "O": lambda tree: OrderedDict(),
-    "dd": lambda tree: defaultdict(None if tree[1] is None else TYPES[_text(tree[1])]),
-    "q": lambda tree: deque(maxlen=tree[1]),
+EMPTY: dict[str, Callable[[Decoder, list[Any]], Any]] = {
+    "l": lambda reader, tree: [],
+    "d": lambda reader, tree: {},
+    "s": lambda reader, tree: set(),
+    "B": lambda reader, tree: bytearray(),
+    "C": lambda reader, tree: Counter(),
+    "O": lambda reader, tree: OrderedDict(),
+    "dd": lambda reader, tree: defaultdict(reader.decode(tree[1])),
+    "q": lambda reader, tree: deque(maxlen=tree[1]),
 }
 EMPTIED = {
     "l": list, "d": dict, "s": set, "B": bytearray, "C": Counter, "O": OrderedDict, "dd": defaultdict, "q": deque,

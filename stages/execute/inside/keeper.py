@@ -28,6 +28,8 @@ OVERUSE = struct.Struct("<q")
 TICK_SECONDS = 0.05
 GRACE_SECONDS = 0.15
 REFEREE_MIB = 2048
+BESIDE = 4
+"""Processes that share a candidate's pids limit: guard, zygote, parser, and one that is being buried."""
 
 
 def main(config: dict[str, Any]) -> None:
@@ -99,7 +101,7 @@ def _guard_zygote(kernel: wall.Kernel, config: dict[str, Any], report: int) -> N
     with contextlib.suppress(OSError):
         wall.die_with_parent(kernel)
     walls = wall.separate(kernel)
-    if config["gvisor"] and "mount" in walls and crowd.limit_number(kernel, 2 * config["limits"]["processes"] + 8):
+    if config["gvisor"] and "mount" in walls and crowd.limit_number(kernel, config["limits"]["processes"] + BESIDE):
         walls.append("pids")
     child = os.fork()
     if child == 0:
