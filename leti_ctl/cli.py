@@ -25,6 +25,8 @@ COMMANDS = {
     "audit": "Check every object, record, row and score of a run against each other.",
     "presets": "List the presets, show one, or list every field of a run spec.",
     "judge": "Execute solutions against their tests in the sandbox; no run needed.",
+    "doctor": "Check that this machine, or this cluster, is fit to run leti.",
+    "estimate": "Tell what a run will take: pods, accelerator-hours, time, bytes and money.",
     "estimate": "Tell what a run will take: pods, accelerator-hours, time, bytes and money.",
 }
 
