@@ -18,7 +18,7 @@ from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 from tests.kube import discovery
-from tests.kube.kinds import CRDS, DEPLOYMENTS, NAMESPACES, WORKFLOWS, Kind
+from tests.kube.kinds import CRDS, DEPLOYMENTS, NAMESPACES
 from tests.kube.objects import Objects
 from tests.kube.refusals import Refused
 from tests.kube.requests import Reply, Request, Resources, route

@@ -106,7 +106,7 @@ class Resources:
         if (verb, resource) in self.denied:
             raise Refused(403, f'{resource} is forbidden: User "tester" cannot {verb} resource "{resource}" in API group '
                                f'"{self.kind.group}" in the namespace "{self.namespace}"')  # fmt: skip
-        if self.sub and not (self.sub == "status" and self.kind.status or self.sub == "log" and self.kind is PODS):
+        if self.sub and not ((self.sub == "status" and self.kind.status) or (self.sub == "log" and self.kind is PODS)):
             raise Refused(404, "the server could not find the requested resource")
         reply: Reply = getattr(self, f"_{verb}")()
         return reply
