@@ -10,20 +10,19 @@ import logging
 import math
 import os
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
-import torch.distributed as dist
-from safetensors.torch import save_file
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, PreTrainedModel
-from transformers.utils import logging as transformers_logging
 
-from stages.contract.errors import ModelError, ResourceError
+from stages.contract.errors import ResourceError, SpecError
 from stages.contract.spec import TrainSpec
+from stages.device import find_device
 from stages.train import state
 from stages.train.engine import Batch, Row, Step
+from stages.train.group import Group
+from stages.train.model import Start, decay_groups, is_out_of_memory, load_model, write_model
 from stages.train.packed import HEAD_CHUNK, PackedLoss, recompute_activations
 from stages.train.plan import divide
 
@@ -32,25 +31,14 @@ NOTHING = Row(np.zeros(2, np.int32), np.array([2], np.int32), np.zeros(2, np.int
 """What a process without work computes, so that it takes part in every collective."""
 
 
-class Start(NamedTuple):
-    """Where a trainer starts from."""
-
-    folder: Path
-    """Hugging Face folder."""
-    state: Path | None
-    """Trainer state to go on from; its weights, where it has any, take the place of the folder's."""
-    dtype: str
-    """Number format that the model is saved in: float32 or bfloat16."""
-
-
 class DeepSpeedTrainer:
     """`Trainer` on `deepspeed.initialize`."""
 
     def __init__(self, start: Start, train: TrainSpec, scratch: Path) -> None:
         self.train, self.dtype = train, start.dtype
-        self.device = _join(scratch)
-        self.rank, self.world = dist.get_rank(), dist.get_world_size()
-        self.model = _load_model(start)
+        self.group = _join(scratch)
+        self.device, self.rank, self.world = self.group.device, self.group.rank, self.group.size
+        self.model = load_model(start)
         self.parameters = dict(self.model.named_parameters())
         # ZeRO 3 empties the parameters; the shapes are still needed to check a state against.
         self.shapes = {name: torch.empty_like(value, device="meta") for name, value in self.parameters.items()}
@@ -66,7 +54,7 @@ class DeepSpeedTrainer:
             if math.isfinite(loss):
                 self._update()
         except (MemoryError, RuntimeError) as error:  # torch.OutOfMemoryError is a RuntimeError
-            if _is_out_of_memory(error):
+            if is_out_of_memory(error):
                 raise ResourceError(
                     f"step {step.number}: out of memory with train.micro_batch_tokens {self.train.micro_batch_tokens}; "
                     "start a run with fewer, with train.activation_checkpointing or with a higher train.zero_stage"
@@ -76,11 +64,11 @@ class DeepSpeedTrainer:
 
     def any(self, flag: bool) -> bool:
         """Whether `flag` holds on any process."""
-        if self.world == 1:
-            return flag
-        flags = torch.tensor(int(flag), device=self.device)
-        dist.all_reduce(flags, op=dist.ReduceOp.MAX)
-        return bool(flags.item())
+        return self.group.any(flag)
+
+    def check_agreement(self, value: int, what: str) -> None:
+        """Raise `RetryableError` unless all processes hold the same value."""
+        self.group.check_agreement(value, what)
 
     def save_state(self, folder: Path, *, weights: bool) -> None:
         """Write moments, step count and, if asked, the fp32 weights."""
@@ -96,15 +84,11 @@ class DeepSpeedTrainer:
         """Write `model.safetensors` in the run's number format."""
         tensors = self._gather(None)
         if self.rank == 0:
-            dtype = getattr(torch, self.dtype)
-            buffers = dict(self.model.named_buffers())
-            kept = {name: value for name, value in self.model.state_dict().items() if name in buffers}
-            stored = kept | {name: tensor.to(dtype) for name, tensor in tensors.items()}
-            save_file(stored, folder / "model.safetensors", metadata={"format": "pt"})
+            write_model(self.model, tensors, self.dtype, folder)
 
     def close(self) -> None:
         """Leave the process group."""
-        dist.destroy_process_group()
+        _import_deepspeed().comm.destroy_process_group()  # torch's, and what DeepSpeed remembers of it
 
     def _accumulate(self, batch: Batch) -> float:
         """Add the batch's gradients and return its mean loss over all processes."""
@@ -115,9 +99,7 @@ class DeepSpeedTrainer:
             # DeepSpeed averages gradients over processes, and the targets count all of them.
             self.engine.backward(loss * (self.world / targets))
             total += loss.detach()
-        if self.world > 1:
-            dist.all_reduce(total)
-        return float(total.item()) / targets
+        return self.group.sum(float(total.item())) / targets
 
     def _tensors(self, rows: tuple[Row, ...]) -> tuple[Tensor, list[int], Tensor]:
         ids = np.concatenate([row.input_ids for row in rows]).astype(np.int64)
@@ -138,7 +120,7 @@ class DeepSpeedTrainer:
         chunk = HEAD_CHUNK if self.train.zero_stage < 3 else 2**62
         loss = PackedLoss(self.model, chunk).to(self.device)
         optimizer = torch.optim.AdamW(
-            _decay_groups(self.model, self.train.weight_decay),
+            decay_groups(self.model, self.train.weight_decay),
             lr=self.train.learning_rate,
             betas=self.train.betas,
             eps=self.train.eps,
@@ -211,19 +193,12 @@ class DeepSpeedTrainer:
                 safe_set_full_optimizer_state(parameter, value, group)
 
 
-def _join(scratch: Path) -> torch.device:
-    """Join the process group that torchrun describes, or one of this process alone; return this process's device."""
-    cuda = torch.cuda.is_available()
-    backend = "nccl" if cuda else "gloo"
-    local_rank = int(os.environ.get("LOCAL_RANK", "0"))
-    if cuda:
-        torch.cuda.set_device(local_rank)
-    if "RANK" in os.environ:
-        dist.init_process_group(backend)
-    else:
+def _join(scratch: Path) -> Group:
+    if find_device().type == "tpu":
+        raise SpecError("train.engine: deepspeed has no TPU accelerator; start a run with train.engine torch")
+    if "RANK" not in os.environ:
         os.environ["LOCAL_RANK"] = "0"  # DeepSpeed insists
-        dist.init_process_group(backend, store=dist.FileStore(str(scratch / "rendezvous"), 1), rank=0, world_size=1)
-    return torch.device("cuda", local_rank) if cuda else torch.device("cpu")
+    return Group(scratch)
 
 
 def _import_deepspeed() -> Any:
@@ -252,33 +227,3 @@ def _config(train: TrainSpec) -> dict[str, Any]:
         "torch_autocast": {"enabled": train.precision == "bf16", "dtype": "bfloat16"},
         "steps_per_print": None,
     }
-
-
-def _load_model(start: Start) -> PreTrainedModel:
-    transformers_logging.disable_progress_bar()
-    transformers_logging.set_verbosity_error()
-    try:
-        loaded = AutoModelForCausalLM.from_pretrained(start.folder, dtype=torch.float32, local_files_only=True)
-    except (OSError, ValueError, KeyError) as error:
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ModelError(f"the checkpoint cannot be loaded: {first}; prepare the run again") from error
-    if start.state and (start.state / f"{state.WEIGHTS}.safetensors").is_file():
-        parameters = {name: parameter.data for name, parameter in loaded.named_parameters()}
-        for name, value in state.read_tensors(start.state, state.WEIGHTS, parameters).items():
-            parameters[name].copy_(value)
-    loaded.train()
-    return loaded
-
-
-def _decay_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Weight decay on matrices, none on norms and biases, which are what has one dimension."""
-    parameters = list(model.parameters())
-    return [
-        {"params": [p for p in parameters if p.dim() >= 2], "weight_decay": weight_decay},
-        {"params": [p for p in parameters if p.dim() < 2], "weight_decay": 0.0},
-    ]
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    """On CPU torch raises a plain RuntimeError."""
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)

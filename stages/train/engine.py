@@ -8,10 +8,13 @@ targets of the whole step and no example sees another.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import torch
 
 Stream = Literal["fcft", "pretraining", "joint"]
 
@@ -71,12 +74,17 @@ class Trainer(Protocol):
 
     rank: int
     """This process's number; 0 writes."""
+    device: torch.device
+    """Where it computes."""
 
     def train_step(self, step: Step) -> float:
         """Take one optimizer step and return its loss; a loss that is not finite is returned and not applied."""
 
     def any(self, flag: bool) -> bool:
         """Whether `flag` holds on any process."""
+
+    def check_agreement(self, value: int, what: str) -> None:
+        """Raise `RetryableError` unless all processes hold the same value."""
 
     def save_state(self, folder: Path, *, weights: bool) -> None:
         """Write what a trainer of any kind or size goes on from (see `state`); rank 0's folder gets it."""

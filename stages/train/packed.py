@@ -8,7 +8,7 @@ which predates it.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -36,12 +36,29 @@ class Bucket(NamedTuple):
     """[examples x longest]: which tokens of the row stand there; an example's last one also fills it up."""
 
 
+class Attention(Protocol):
+    """Says which tokens see each other, and computes their attention."""
+
+    def attend(self, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
+        """Return causal attention within each example; [rows, heads, tokens, head_dim], key heads may be fewer."""
+
+
 class Layout(NamedTuple):
     """How a row's tokens are laid out for attention and brought back."""
 
     buckets: list[Bucket]
     places: Tensor
     """[tokens]: where each token of the row is among the outputs of all buckets, laid end to end."""
+
+    def attend(self, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
+        """Return causal attention within each example; there is one row."""
+        grouped = query.shape[1] != key.shape[1]
+        outputs = []
+        for bucket in self.buckets:
+            q, k, v = (_take(tensor, bucket) for tensor in (query, key, value))
+            out = F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scale, enable_gqa=grouped)
+            outputs.append(out.transpose(0, 1).flatten(1, 2))
+        return torch.cat(outputs, dim=1).index_select(1, self.places)[None]
 
 
 def lay_out(lengths: list[int], device: torch.device) -> Layout:
@@ -71,17 +88,6 @@ def _alike(lengths: list[int]) -> list[list[int]]:
     return groups
 
 
-def attend(query: Tensor, key: Tensor, value: Tensor, layout: Layout, scale: float) -> Tensor:
-    """Return causal attention within each example; [1, heads, tokens, head_dim] throughout, fewer key heads allowed."""
-    grouped = query.shape[1] != key.shape[1]
-    outputs = []
-    for bucket in layout.buckets:
-        q, k, v = (_take(tensor, bucket) for tensor in (query, key, value))
-        out = F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scale, enable_gqa=grouped)
-        outputs.append(out.transpose(0, 1).flatten(1, 2))
-    return torch.cat(outputs, dim=1).index_select(1, layout.places)[None]
-
-
 def _take(tensor: Tensor, bucket: Bucket) -> Tensor:
     """Return the bucket's tokens as [examples, heads, longest, head_dim]."""
     return tensor[0].index_select(1, bucket.tokens).unflatten(1, bucket.shape).transpose(0, 1)
@@ -94,23 +100,23 @@ def _interface(
     value: Tensor,
     attention_mask: Tensor | None,
     *,
-    layout: Layout,
+    within: Attention,
     scaling: float | None = None,
     **options: Any,
 ) -> tuple[Tensor, None]:
-    """Attention as transformers' interface calls it; returns [1, tokens, heads, head_dim]."""
+    """Attention as transformers' interface calls it; returns [rows, tokens, heads, head_dim]."""
     for name in ("softcap", "s_aux"):
         if options.get(name) is not None:
             raise ModelError(f"{type(module).__name__} uses {name}, which packed attention has not; use another model")
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    return attend(query, key, value, layout, scale).transpose(1, 2), None
+    return within.attend(query, key, value, scale).transpose(1, 2), None
 
 
 AttentionInterface.register(INTERFACE, _interface)
 
 
-class PackedLoss(nn.Module):  # type: ignore[misc]  # torch is untyped here
-    """A causal language model whose forward pass is the summed cross-entropy of packed examples."""
+class LossModule(nn.Module):  # type: ignore[misc]  # torch is untyped here
+    """A causal language model whose forward pass is a loss, and whose attention is ours."""
 
     def __init__(self, model: PreTrainedModel, head_chunk: int = HEAD_CHUNK) -> None:
         super().__init__()
@@ -120,42 +126,51 @@ class PackedLoss(nn.Module):  # type: ignore[misc]  # torch is untyped here
             _use_interface(model)
         _switch_off_dropout(model)
 
+    def hidden(self, input_ids: Tensor, positions: Tensor, within: Attention) -> Tensor:
+        """Return the last hidden states, [rows, tokens, width]; `input_ids` and `positions` are [rows, tokens]."""
+        options: dict[str, Any] = {} if self.codegen else {"within": within}
+        for module in self.codegen:
+            module._attn = _CodeGenAttend(module, within)
+        output = self.model.base_model(input_ids=input_ids, position_ids=positions, use_cache=False, **options)
+        states: Tensor = output.last_hidden_state
+        return states
+
+    def head_loss(self, hidden: Tensor, targets: Tensor, reduction: str = "sum") -> Tensor:
+        """Return the cross-entropies, fp32, of `targets` ([tokens]) after `hidden` ([tokens, width])."""
+        logits = self.model.get_output_embeddings()(hidden)
+        return F.cross_entropy(logits.float(), targets, reduction=reduction)
+
+
+class PackedLoss(LossModule):
+    """The summed cross-entropy of examples packed end to end."""
+
     def forward(self, input_ids: Tensor, lengths: list[int], loss_mask: Tensor) -> Tensor:
         """Return the sum of the targets' cross-entropies, fp32. `input_ids` and `loss_mask` are [tokens]."""
         positions = torch.cat([torch.arange(length, device=input_ids.device) for length in lengths])
         layout = lay_out(lengths, input_ids.device)
-        options: dict[str, Any] = {} if self.codegen else {"layout": layout}
-        for module in self.codegen:
-            module._attn = _CodeGenAttend(module, layout)
-        hidden = self.model.base_model(
-            input_ids=input_ids[None], position_ids=positions[None], use_cache=False, **options
-        ).last_hidden_state[0]
+        hidden = self.hidden(input_ids[None], positions[None], layout)[0]
         targets = loss_mask.nonzero().squeeze(1)
         return self._sum_over_chunks(hidden[targets - 1], input_ids[targets]) + 0 * hidden[0, 0]
 
     def _sum_over_chunks(self, hidden: Tensor, targets: Tensor) -> Tensor:
         """Sum chunk by chunk, logits computed again in the backward pass: they are the largest tensor of all."""
         if len(targets) <= self.head_chunk:
-            return self._head_loss(hidden, targets)
+            return self.head_loss(hidden, targets)
         total = hidden.new_zeros((), dtype=torch.float32)
         for some, ids in zip(hidden.split(self.head_chunk), targets.split(self.head_chunk), strict=True):
-            total = total + checkpoint(self._head_loss, some, ids, use_reentrant=False)
+            total = total + checkpoint(self.head_loss, some, ids, use_reentrant=False)
         return total
-
-    def _head_loss(self, hidden: Tensor, targets: Tensor) -> Tensor:
-        logits = self.model.get_output_embeddings()(hidden)
-        return F.cross_entropy(logits.float(), targets, reduction="sum")
 
 
 class _CodeGenAttend:
     """Stands in for `CodeGenAttention._attn`."""
 
-    def __init__(self, module: nn.Module, layout: Layout) -> None:
-        self.scale, self.layout = 1 / float(module.scale_attn), layout
+    def __init__(self, module: nn.Module, within: Attention) -> None:
+        self.scale, self.within = 1 / float(module.scale_attn), within
 
     def __call__(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None) -> tuple[Tensor, None]:
         query, key = query.to(value.dtype), key.to(value.dtype)
-        return attend(query, key, value, self.layout, self.scale), None
+        return self.within.attend(query, key, value, self.scale), None
 
 
 def recompute_activations(model: PreTrainedModel) -> None:

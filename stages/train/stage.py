@@ -11,17 +11,21 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from stages.contract.artifacts import Input, Ref
 from stages.contract.errors import SpecError, Stopped
 from stages.contract.records import StepLog
+from stages.device import count_accelerators
 from stages.entrypoint import Job, threads
 from stages.train import launch
 from stages.train.checkpoint import Checkpoints
 from stages.train.data import Blocks, count_steps, read_steps
 from stages.train.engine import Step, Trainer
 from stages.train.plan import plan_pretraining, plan_steps
+
+if TYPE_CHECKING:
+    from stages.train.model import Start
 
 log = logging.getLogger("leti.train")
 PRETRAINING = Ref("pretraining")
@@ -47,6 +51,7 @@ def _train(job: Job, stop: list[int]) -> None:
     checkpoints = Checkpoints(job.run, job.iteration)
     logged, state = _resume(job, checkpoints)
     trainer = _make_trainer(job, state)
+    trainer.check_agreement(len(logged), "steps")
     job.counters["load_seconds"] = round(time.time() - job.started, 3)
     plan = make_plan(job)
     loop = _Loop(job, trainer, checkpoints, logged, stop)
@@ -169,17 +174,28 @@ def _make_trainer(job: Job, state: Path | None) -> Trainer:
     """Start the engine that the spec names; imported here because that takes seconds and launching needs none of it."""
     import torch
 
-    from stages.train.deepspeed import DeepSpeedTrainer, Start
+    from stages.train.model import Start
 
     torch.set_num_threads(threads(job.spec.train.processes))
     torch.manual_seed(job.seed("train"))
     folder = job.run.fetch(Ref("checkpoint", job.iteration), job.scratch)
-    trainer = DeepSpeedTrainer(Start(folder, state, job.spec.model.dtype), job.spec.train, job.scratch)
+    trainer = _load_trainer(job, Start(folder, state, job.spec.model.dtype))
     if trainer.rank:
         logging.getLogger("leti").setLevel(logging.WARNING)
     job.environment |= {"torch": torch.__version__, "device": str(trainer.device)}
-    job.counters["accelerators"] = float(torch.cuda.device_count() * launch.nodes())
+    job.counters["accelerators"] = float(count_accelerators() * job.spec.train.nodes)
     return trainer
+
+
+def _load_trainer(job: Job, start: Start) -> Trainer:
+    if job.spec.train.engine == "torch":
+        from stages.train.plain import TorchTrainer
+        from stages.train.static import shape_of
+
+        return TorchTrainer(start, job.spec.train, shape_of(job.spec), job.scratch)
+    from stages.train.deepspeed import DeepSpeedTrainer
+
+    return DeepSpeedTrainer(start, job.spec.train, job.scratch)
 
 
 def _commit(job: Job, trainer: Trainer, logged: list[StepLog]) -> None:

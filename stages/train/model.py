@@ -1,0 +1,65 @@
+"""What every trainer does with a model: load it, group its parameters, write it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from safetensors.torch import save_file
+from torch import nn
+from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers.utils import logging as transformers_logging
+
+from stages.contract.errors import ModelError
+from stages.train import state
+
+
+class Start(NamedTuple):
+    """Where a trainer starts from."""
+
+    folder: Path
+    """Hugging Face folder."""
+    state: Path | None
+    """Trainer state to go on from; its weights, where it has any, take the place of the folder's."""
+    dtype: str
+    """Number format that the model is saved in: float32 or bfloat16."""
+
+
+def load_model(start: Start) -> PreTrainedModel:
+    """Return the model to train, fp32, on the CPU."""
+    transformers_logging.disable_progress_bar()
+    transformers_logging.set_verbosity_error()
+    try:
+        loaded = AutoModelForCausalLM.from_pretrained(start.folder, dtype=torch.float32, local_files_only=True)
+    except (OSError, ValueError, KeyError) as error:
+        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ModelError(f"the checkpoint cannot be loaded: {first}; prepare the run again") from error
+    if start.state and (start.state / f"{state.WEIGHTS}.safetensors").is_file():
+        parameters = {name: parameter.data for name, parameter in loaded.named_parameters()}
+        for name, value in state.read_tensors(start.state, state.WEIGHTS, parameters).items():
+            parameters[name].copy_(value)
+    loaded.train()
+    return loaded
+
+
+def decay_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Weight decay on matrices, none on norms and biases, which are what has one dimension."""
+    parameters = list(model.parameters())
+    return [
+        {"params": [p for p in parameters if p.dim() >= 2], "weight_decay": weight_decay},
+        {"params": [p for p in parameters if p.dim() < 2], "weight_decay": 0.0},
+    ]
+
+
+def write_model(model: nn.Module, weights: state.Tensors, dtype: str, folder: Path) -> None:
+    """Write `model.safetensors`: the weights in the run's number format, beside the buffers the model stores."""
+    buffers = dict(model.named_buffers())
+    kept = {name: value.cpu() for name, value in model.state_dict().items() if name in buffers}
+    stored = kept | {name: tensor.to(getattr(torch, dtype)) for name, tensor in weights.items()}
+    save_file(stored, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether an allocation failed. On CPU torch raises a plain RuntimeError."""
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
