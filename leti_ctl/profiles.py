@@ -181,7 +181,7 @@ def load_profile(name_or_path: str, overrides: Iterable[str] = ()) -> Profile:
     for each in overrides:
         data = layers.merge(data, layers.override(each, "--profile-set"))
     try:
-        see = f"leti-ctl profiles {profile_names()[0]}"
+        see = "leti-ctl profiles --fields"
         return layers.validate(Profile, data, what="profile", known=_field_paths(), see=see)
     except SpecError as error:
         raise SpecError(f"profile {data['name']}: {error}") from error
@@ -299,6 +299,24 @@ def _extended(data: dict[str, Any], seen: tuple[str, ...]) -> dict[str, Any]:
         raise SpecError(f"extends: {' -> '.join([*seen, parent])} goes round in a circle")
     base = _extended(layers.mapping(_text(str(parent)), f"profile {parent}"), (*seen, str(parent)))
     return layers.merge(base, data)
+
+
+def fields() -> list[tuple[str, Any, str]]:
+    """Return every field as (dotted path, default, description), those of a pool once, as `pools.*`."""
+    sections: tuple[tuple[str, type[Section]], ...] = (
+        ("", Profile), ("images.", Images), ("pools.*.", Pool), ("pools.*.tolerations.", Toleration),
+        ("pools.*.device.", Device), ("pools.*.spot.", Spot),
+    )  # fmt: skip
+    return [
+        (
+            prefix + name,
+            "required" if field.is_required() else field.default,
+            " ".join((field.description or "").split()),
+        )
+        for prefix, section in sections
+        for name, field in section.model_fields.items()
+        if name not in ("pools", "images")
+    ]
 
 
 def _field_paths() -> list[str]:

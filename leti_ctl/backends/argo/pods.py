@@ -10,7 +10,8 @@ from leti_ctl.backends.argo import names, retries
 from leti_ctl.profiles import Pool, PoolName, Profile, Spot
 
 ImageName = Literal["ctl", "execute", "cpu", "accelerator"]
-USER = 65532
+USER = 10001
+"""As in images/Dockerfile: a number, so that Kubernetes can tell it is not root."""
 SCRATCH = "/scratch"
 CONTAINER_SECURITY = {
     "allowPrivilegeEscalation": False,

@@ -43,8 +43,12 @@ def workflow_template(profile: Profile) -> Template:
 
 
 def digest(spec: Template) -> str:
-    """Return the SHA-256 of a template's spec as canonical JSON."""
-    return hashlib.sha256(json.dumps(spec, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+    """Return the SHA-256 of a template's spec as canonical JSON.
+
+    Without the parameters: a deployment puts its own images there, and each pod records the image it ran.
+    """
+    fixed = {name: value for name, value in spec.items() if name != "arguments"}
+    return hashlib.sha256(json.dumps(fixed, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 def workflow_spec(profile: Profile) -> Template:

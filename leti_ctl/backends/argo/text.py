@@ -31,5 +31,6 @@ def to_yaml(manifest: Mapping[str, Any]) -> str:
 
 
 def file_name(manifest: Mapping[str, Any]) -> str:
-    """Return the file an object is written to: `workflowtemplate-leti-kind.yaml`."""
-    return f"{manifest['kind'].lower()}-{manifest['metadata']['name']}.yaml"
+    """Return the file an object is written to: `kind.yaml` for the template `leti-kind`, `workflow-NAME.yaml` else."""
+    kind, name = manifest["kind"], manifest["metadata"]["name"]
+    return f"{name.removeprefix('leti-')}.yaml" if kind == "WorkflowTemplate" else f"{kind.lower()}-{name}.yaml"
