@@ -16,8 +16,6 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 if TYPE_CHECKING:
     from tests.kube.objects import Object, Objects
 
@@ -60,7 +58,7 @@ def main() -> None:
     action = sys.argv[2]
     manifest = Path(os.environ["HOME"]) / "manifest.yaml"
     if template.get("manifest"):
-        manifest.write_text(_owned(template))
+        manifest.write_text(template["manifest"])
     flags = list(template.get("flags", []))
     line = ["kubectl", action, *(["-f", str(manifest)] if template.get("manifest") else []), *flags]
     line += ["--ignore-not-found", "-o", "name"] if action == "delete" else ["-o", "json"]
@@ -73,14 +71,6 @@ def main() -> None:
         made = json.loads(done.stdout)
         name = f"{made['kind'].lower()}.{made['apiVersion'].partition('/')[0]}/{made['metadata']['name']}"
         sys.exit(_wait(name, made["metadata"]["namespace"], template))
-
-
-def _owned(template: dict[str, Any]) -> str:
-    """Return the manifest, owned by the Workflow where the template says so."""
-    body = yaml.safe_load(template["manifest"])
-    if template.get("setOwnerReference"):
-        body["metadata"].setdefault("ownerReferences", []).append(json.loads(os.environ["ARGO_OWNER"]))
-    return yaml.safe_dump(body)
 
 
 def _wait(name: str, namespace: str, template: dict[str, Any]) -> int:

@@ -169,6 +169,9 @@ class _Parser:
             self.at += 1
             path.append(self.member(bracket))
         name = ".".join(path)
+        if name in FUNCTIONS and self.take("("):
+            arguments = self.items(")")
+            return lambda: FUNCTIONS[name](*(one() for one in arguments))
         if name not in self.scope:
             raise Unresolved(name)
         return lambda: self.scope[name]
@@ -268,4 +271,5 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "min": lambda *values: min(map(_number, values)),
     "max": lambda *values: max(map(_number, values)),
     "len": len,
+    "sprig.replace": lambda old, new, text: text.replace(old, new),
 }

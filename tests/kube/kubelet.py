@@ -298,10 +298,8 @@ class Kubelet:
         meta = one.pod["metadata"]
         while not self._stop.is_set():
             pod = self._find(one)
-            if (
-                pod is None
-                or (pod["status"]["phase"] in ("Succeeded", "Failed")
-                and "deletionTimestamp" not in pod["metadata"])
+            if pod is None or (
+                pod["status"]["phase"] in ("Succeeded", "Failed") and "deletionTimestamp" not in pod["metadata"]
             ):
                 return
             if "deletionTimestamp" in pod["metadata"]:

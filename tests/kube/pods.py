@@ -106,6 +106,8 @@ def _pod_spec(operation: Operation, bound: Object, shared: Object) -> Object:
     missing = mounts - {one["name"] for one in volumes}
     if missing:
         raise ManifestError(f"template {bound['name']}: volume {sorted(missing)} not found in workflow spec")
+    if bound.get("resource", {}).get("setOwnerReference"):
+        bound["resource"]["manifest"] = _owned(bound["resource"]["manifest"], operation.workflow)
     environment = [{"name": "ARGO_TEMPLATE", "value": json.dumps(bound)}]
     helper = {
         "image": EXECUTOR,
@@ -135,6 +137,13 @@ def _pod_spec(operation: Operation, bound: Object, shared: Object) -> Object:
         found["activeDeadlineSeconds"] = int(bound["activeDeadlineSeconds"])
     priority = bound.get("priorityClassName", shared.get("podPriorityClassName"))
     return {**found, "priorityClassName": priority} if priority else found
+
+
+def _owned(manifest: str, workflow: Object) -> str:
+    """Return a resource's manifest with the workflow as its owner."""
+    body = yaml.safe_load(manifest)
+    body["metadata"].setdefault("ownerReferences", []).append(owner(workflow))
+    return str(yaml.safe_dump(body))
 
 
 def _main(container: Object) -> Object:
