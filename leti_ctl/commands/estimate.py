@@ -45,6 +45,7 @@ def estimate(
     from leti_ctl import estimate as reckoning
     from leti_ctl import specs
     from leti_ctl.estimate import layout, text, work
+    from leti_ctl.profiles import load_profile
     from stages.contract.errors import UsageError
 
     if not (preset or file):
@@ -52,8 +53,10 @@ def estimate(
     spec = specs.load_spec(preset=preset, file=file, overrides=overrides, iterations=iterations)
     table = reckoning.load_rates(rates)
     size = parameters or work.count_parameters(spec.model.source, table)
-    found = reckoning.estimate(spec, layout.find(profile, spec, table), table, size).as_dict()
+    pools = load_profile(profile) if profile else None
+    found = reckoning.estimate(spec, layout.find(pools, spec, table), table, size)
+    data = {**found.as_dict(), "advice": reckoning.advice(spec, found, pools)}
     if as_json:
-        click.echo(json.dumps(found, indent=2))
+        click.echo(json.dumps(data, indent=2))
     else:
-        text.print_estimate(found, sources=sources)
+        text.print_estimate(data, sources=sources)

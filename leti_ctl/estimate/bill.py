@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,6 +39,8 @@ class Estimate:
     wall_seconds: Range
     store_bytes: Range
     scratch_bytes: float
+    saving_seconds: Range
+    """Of `train`'s seconds, those that go into mid-stage checkpoints."""
     on_demand_dollars: Range
     """The same hours without a single spot node."""
     used: tuple[dict[str, Any], ...]
@@ -57,6 +59,7 @@ class Estimate:
             "wall_seconds": self.wall_seconds.as_dict(1),
             "store_bytes": self.store_bytes.as_dict(0),
             "scratch_bytes": round(self.scratch_bytes),
+            "saving_seconds": self.saving_seconds.as_dict(1),
             "figures": list(self.used),
         }
 
@@ -76,12 +79,19 @@ def estimate(spec: RunSpec, layout: Layout, rates: Rates, parameters: int) -> Es
     dear = {name: pool._replace(spot=False) for name, pool in layout.pools.items()}
     on_demand = _stages(spec, whole, seconds, layout._replace(pools=dear), rates)
     return Estimate(
-        layout, parameters, stages, _wall_seconds(spec, whole, seconds, layout, rates), work.store_bytes(),
-        work.scratch_bytes(), sum_stages(on_demand.values()).dollars, _used(spec, layout, rates),
-    )  # fmt: skip
+        layout=layout,
+        parameters=parameters,
+        stages=stages,
+        wall_seconds=_wall_seconds(spec, whole, seconds, layout, rates),
+        store_bytes=work.store_bytes(),
+        scratch_bytes=work.scratch_bytes(),
+        saving_seconds=work.saving_seconds() * spec.iterations,
+        on_demand_dollars=sum_stages(on_demand.values()).dollars,
+        used=_used(spec, layout, rates),
+    )
 
 
-def sum_stages(stages: Any) -> StageEstimate:
+def sum_stages(stages: Iterable[StageEstimate]) -> StageEstimate:
     """Return the sum of stages."""
     total = StageEstimate(0, ZERO, ZERO, ZERO)
     for one in stages:

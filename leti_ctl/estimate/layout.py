@@ -9,7 +9,7 @@ from typing import NamedTuple
 from leti_ctl.backends.local import SLOTS
 from leti_ctl.estimate.rates import Rates
 from leti_ctl.pipeline import Unit
-from leti_ctl.profiles import POOLS, PoolName, Profile, load_profile, refuse
+from leti_ctl.profiles import POOLS, PoolName, Profile, refuse
 from stages.contract.spec import RunSpec
 
 PODS = "pods"
@@ -93,10 +93,9 @@ def _pool(profile: Profile, name: PoolName, rates: Rates) -> Pool:
     return Pool("cpu", pool.cpu, pool.cpu, pool.price or (cores if cores in rates.prices else FREE), spot, start)
 
 
-def find(profile: str | None, spec: RunSpec, rates: Rates) -> Layout:
-    """Return this machine, or the pools of a profile that may run the spec."""
+def find(profile: Profile | None, spec: RunSpec, rates: Rates) -> Layout:
+    """Return this machine, or the pools of a profile; `SpecError` when those cannot run the spec."""
     if profile is None:
         return this_machine()
-    loaded = load_profile(profile)
-    refuse(spec, loaded)
-    return of_profile(loaded, spec, rates)
+    refuse(spec, profile)
+    return of_profile(profile, spec, rates)

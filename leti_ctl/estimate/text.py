@@ -16,7 +16,7 @@ Span = Mapping[str, float]
 
 
 def print_estimate(found: Mapping[str, Any], *, sources: bool) -> None:
-    """Print what `Estimate.as_dict` returns."""
+    """Print what `Estimate.as_dict` returns, with advice."""
     out = console()
     out.print(
         f"{found['parameters'] / 1e6:,.0f} M parameters on {escape(found['backend'])}; low < [bold]likely[/] < high"
@@ -26,6 +26,8 @@ def print_estimate(found: Mapping[str, Any], *, sources: bool) -> None:
     out.print(f"store       {span(found['store_bytes'], size)}")
     out.print(f"scratch     {size(found['scratch_bytes'])} on each training node")
     out.print(f"money       {span(found['total']['dollars'], dollars)}{_on_demand(found)}")
+    for line in found["advice"]:
+        out.print(f"[yellow]note[/]        {escape(line)}", soft_wrap=True)
     if sources:
         out.print(_sources(found["figures"]))
     else:

@@ -77,6 +77,13 @@ class Work:
         per_epoch = self._samples(self.spec.passes()[0], Part()) // self.spec.train.batch_size
         return max(1, per_epoch) * self.spec.train.epochs
 
+    def saving_seconds(self) -> Range:
+        """Return what an iteration's mid-stage checkpoints take."""
+        train = self.spec.train
+        steps = self.steps() * (2 if train.objective == "alternate" else 1)
+        saves = (steps - 1) // train.checkpoint_steps
+        return _moved(saves * (self.checkpoint_bytes + self.optimizer_bytes), self)
+
     def train_tokens(self) -> Range:
         """Return the tokens of one iteration's steps, both streams."""
         train = self.spec.train
@@ -173,9 +180,8 @@ def _train(_unit: Unit, work: Work, pool: Pool) -> Range:
     devices = train_devices(work.spec, pool)
     scaling = work.rates.figure("train_scaling") if devices > 1 and pool.has_accelerator else ONE
     state = work.checkpoint_bytes + work.optimizer_bytes
-    steps = work.steps() * (2 if train.objective == "alternate" else 1)
-    saved = (steps - 1) // train.checkpoint_steps
-    return _moved((2 + saved) * state, work) + work.train_tokens() / (rate * scaling * devices)
+    moved = _moved(2 * state, work) + work.saving_seconds()
+    return moved + work.train_tokens() / (rate * scaling * devices)
 
 
 def _evaluate(unit: Unit, work: Work, _pool: Pool) -> Range:
