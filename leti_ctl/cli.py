@@ -27,6 +27,7 @@ COMMANDS = {
     "context": "Show where runs go, and choose another place.",
     "presets": "List the presets, show one, or list every field of a run spec.",
     "profiles": "List the node-pool profiles, show one, or list its fields.",
+    "lint": "Check Argo manifests for mistakes, without a cluster.",
     "render": "Render Argo manifests, or find where others differ.",
     "judge": "Execute solutions against their tests in the sandbox; no run needed.",
     "doctor": "Check that this machine, or this cluster, is fit to run leti.",

@@ -36,10 +36,11 @@ M = TypeVar("M", bound=BaseModel)
 
 
 class Driver(Record):
-    """The process that drives a run."""
+    """The process or workflow that drives a run."""
 
     backend: str
     host: str
+    """The machine's name, or `NAMESPACE/WORKFLOW` with process 0."""
     pid: int
     born: int
     """Clock ticks after boot at which the process started; tells a reused pid from the same process."""
@@ -52,8 +53,31 @@ class Driver(Record):
 
     @property
     def is_alive(self) -> bool:
-        """Whether the process exists; on another machine nobody can tell, so yes."""
+        """Whether the process exists; of a workflow or another machine's process nobody can tell here, so yes."""
         return not self.is_here or _born(self.pid) == self.born
+
+    @property
+    def title(self) -> str:
+        """Who drives, for people."""
+        return f"workflow {self.host}" if self.backend == "argo" else f"process {self.pid} on {self.host}"
+
+
+class Workflow(Record):
+    """A workflow that was made for a run, and where to find it."""
+
+    attempt: int
+    """From 0."""
+    name: str
+    namespace: str
+    kube_context: str | None
+    """Of the kubeconfig it was made with; null for its current one."""
+    server: str
+    profile: str
+    start: int
+    """First iteration."""
+    at: str
+    url: str | None = None
+    """In the Argo UI."""
 
 
 class Outcome(Record):
@@ -132,9 +156,10 @@ def driving(run: Run, backend: str, *, take_over: bool = False) -> Iterator[None
         run.store.delete(key)
     if not run.store.put_if_absent(key, mine.model_dump_json().encode()):
         other = find_driver(run) or mine
-        remedy = "" if other.is_here else "; if that machine is gone, add --take-over"
+        place = "cluster" if other.backend == "argo" else "machine"
+        remedy = "" if other.is_here else f"; if that {place} is gone, add --take-over"
         raise UsageError(
-            f"run {run.name} is driven by process {other.pid} on {other.host} since {other.since}; "
+            f"run {run.name} is driven by {other.title} since {other.since}; "
             f"`leti-ctl stop {address(run)}` ends it{remedy}"
         )
     try:
@@ -148,10 +173,15 @@ def request_stop(run: Run) -> bool:
     driver = find_driver(run)
     if driver is None or not driver.is_alive:
         return False
-    run.store.put_if_absent(run.key("control/stop.json"), json.dumps({"at": now()}).encode())
+    mark_stop(run)
     if driver.is_here:
         os.kill(driver.pid, signal.SIGTERM)
     return True
+
+
+def mark_stop(run: Run) -> None:
+    """Record that somebody asked the run to stop."""
+    run.store.put_if_absent(run.key("control/stop.json"), json.dumps({"at": now()}).encode())
 
 
 def is_stop_requested(run: Run) -> bool:
@@ -168,6 +198,38 @@ def failures(run: Run) -> list[Failure]:
     """Return what failed since the last resume."""
     keys = run.store.list(run.key("control/failures/"))
     return [_read(run, key, Failure) for key in keys]
+
+
+def record_workflow(run: Run, workflow: Workflow) -> None:
+    """Keep which workflow drives the run from here on."""
+    text = workflow.model_dump_json().encode()
+    run.store.put_if_absent(run.key(f"control/workflows/{workflow.attempt:04d}.json"), text)
+    host = f"{workflow.namespace}/{workflow.name}"
+    driver = Driver(backend="argo", host=host, pid=0, born=0, since=workflow.at)
+    run.store.delete(run.key("control/driver.json"))
+    run.store.put_if_absent(run.key("control/driver.json"), driver.model_dump_json().encode())
+
+
+def forget_workflow(run: Run, workflow: Workflow) -> None:
+    """Take back `record_workflow`: the cluster refused it."""
+    run.store.delete(run.key(f"control/workflows/{workflow.attempt:04d}.json"))
+    run.store.delete(run.key("control/driver.json"))
+
+
+def workflows(run: Run) -> list[Workflow]:
+    """Return the workflows that were made for the run, oldest first; empty for one that never was on a cluster."""
+    return [_read(run, key, Workflow) for key in run.store.list(run.key("control/workflows/"))]
+
+
+def last_backend(run: Run) -> str | None:
+    """Return the backend that drives the run, or was the last to; None for a run that nobody has driven yet."""
+    driver = find_driver(run)
+    if driver:
+        return driver.backend
+    if workflows(run):
+        return "argo"
+    has_logs = log_folder(run).is_dir() or any(True for _ in run.store.list(run.key("logs/")))
+    return "local" if has_logs else None
 
 
 def record_outcome(run: Run, phase: str) -> Outcome:

@@ -3,28 +3,78 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from leti_ctl import control
 from stages.contract.run import Run
 
 UNIT_FIELDS = ("stage", "iteration", "split", "part")
+POLL_SECONDS = 0.5
 
 
-def entries(
-    run: Run, *, stage: str | None = None, iteration: int | None = None, split: str | None = None
-) -> Iterator[dict[str, Any]]:
-    """Yield log entries, attempt by attempt, oldest attempt first; lines that are no JSON come as messages."""
+class Filter(NamedTuple):
+    """Which entries to show; None shows all."""
+
+    stage: str | None = None
+    iteration: int | None = None
+    split: str | None = None
+    part: str | None = None
+    """A part's number, or `K/N`."""
+
+    def accepts(self, entry: dict[str, Any]) -> bool:
+        """Whether an entry is to be shown; one that does not say where it comes from is only where nothing is asked."""
+        plain = {name: getattr(self, name) for name in ("stage", "iteration", "split")}
+        part = str(entry.get("part", ""))
+        fits = self.part is None or self.part in (part, part.partition("/")[0])
+        return fits and all(value is None or entry.get(name) == value for name, value in plain.items())
+
+
+class Lines:
+    """Makes entries of one attempt's lines: a line that does not say whose it is belongs to the unit before it."""
+
+    def __init__(self, unit: dict[str, Any]) -> None:
+        self.unit = unit
+
+    def entry(self, line: str) -> dict[str, Any]:
+        """Return a line's entry, with its unit's coordinates."""
+        found = parse_line(line)
+        self.unit = {key: found[key] for key in UNIT_FIELDS if key in found} or self.unit
+        return {**self.unit, **found}
+
+
+def entries(run: Run, wanted: Filter, *, without: tuple[str, ...] = ()) -> Iterator[dict[str, Any]]:
+    """Yield log entries, attempt by attempt, oldest first; lines that are no JSON come as messages.
+
+    `without` names pods whose stored logs are left out, because they are read from the cluster.
+    """
     for name, text in _attempts(run):
-        unit: dict[str, Any] = {}
-        for line in text.splitlines():
-            entry = parse_line(line)
-            unit = {key: entry[key] for key in UNIT_FIELDS if key in entry} or unit
-            entry = {**(unit or _unit_of(name)), **entry}
-            if _matches(entry, stage=stage, iteration=iteration, split=split):
-                yield entry
+        if any(name.endswith(f"-{pod}.log") for pod in without):
+            continue
+        lines = Lines(_unit_of(name))
+        yield from (entry for line in text.splitlines() if wanted.accepts(entry := lines.entry(line)))
+
+
+def follow(run: Run, wanted: Filter) -> Iterator[dict[str, Any]]:
+    """Yield what is logged on this machine, and what comes, for as long as a process here drives the run."""
+    known: dict[Path, tuple[int, Lines]] = {}
+    while True:
+        driver = control.find_driver(run)
+        ends = driver is None or not (driver.is_here and driver.is_alive)
+        for path in sorted(_local_logs(control.log_folder(run)), key=lambda path: _started(path.name)):
+            offset, lines = known.get(path, (0, Lines(_unit_of(path.name))))
+            with open(path, "rb") as file:
+                file.seek(offset)
+                data = file.read()
+            whole = data if ends else data[: data.rfind(b"\n") + 1]
+            known[path] = (offset + len(whole), lines)
+            made = (lines.entry(line) for line in whole.decode(errors="replace").splitlines())
+            yield from (entry for entry in made if wanted.accepts(entry))
+        if ends:
+            return
+        time.sleep(POLL_SECONDS)
 
 
 def as_text(entry: dict[str, Any]) -> str:
@@ -35,13 +85,33 @@ def as_text(entry: dict[str, Any]) -> str:
     return f"{clock} {unit}{level}  {entry.get('message', '')}"
 
 
+def local_texts(run: Run) -> Iterator[str]:
+    """Yield the logs that lie on this machine, in no order."""
+    for path in _local_logs(control.log_folder(run)):
+        yield path.read_bytes().decode(errors="replace")
+
+
+def parse_line(line: str) -> dict[str, Any]:
+    """Return a log line's entry; a line that is no JSON object is the message of one without a level."""
+    try:
+        entry = json.loads(line)
+    except ValueError:
+        entry = None
+    return entry if isinstance(entry, dict) else {"event": "log", "message": line}
+
+
 def _attempts(run: Run) -> Iterator[tuple[str, str]]:
     """Yield (name, text) of every log, from this machine's folder and from the store, by start time."""
     here = {path.name: path for path in _local_logs(control.log_folder(run))}
     stored = {key.rpartition("/")[2]: key for key in run.store.list(run.key("logs/"))}
-    for name in sorted(here.keys() | stored.keys(), key=lambda name: (name.split(".")[-2], name)):
+    for name in sorted(here.keys() | stored.keys(), key=_started):
         data = here[name].read_bytes() if name in here else run.store.get(stored[name])
         yield name, data.decode(errors="replace")
+
+
+def _started(name: str) -> tuple[str, str]:
+    """Sort key of a log's name `UNIT.TIME-ATTEMPT.log`."""
+    return name.split(".")[-2], name
 
 
 def _local_logs(folder: Path) -> list[Path]:
@@ -54,16 +124,3 @@ def _unit_of(name: str) -> dict[str, Any]:
     if not iteration.isdecimal():
         return {"stage": "prepare", "iteration": 0}
     return {"stage": rest.split("-")[0].split(".")[0], "iteration": int(iteration)}
-
-
-def parse_line(line: str) -> dict[str, Any]:
-    """Return a log line's entry; a line that is no JSON object is the message of one without a level."""
-    try:
-        entry = json.loads(line)
-    except ValueError:
-        entry = None
-    return entry if isinstance(entry, dict) else {"event": "log", "message": line}
-
-
-def _matches(entry: dict[str, Any], **wanted: str | int | None) -> bool:
-    return all(value is None or entry.get(key) == value for key, value in wanted.items())

@@ -6,6 +6,8 @@ import json
 import secrets
 import shutil
 import time
+from collections.abc import Mapping
+from typing import Any
 
 import click
 
@@ -24,11 +26,12 @@ def make_name(stem: str) -> str:
     return f"{stem}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
 
 
-def create(spec: RunSpec, store_uri: str, name: str) -> Run:
-    """Write the spec of a new run; `UsageError` when the name is taken."""
+def create(spec: RunSpec, store_uri: str, name: str, *, here: bool = True) -> Run:
+    """Write the spec of a new run; `UsageError` when the name is taken. `here` says that this machine will run it."""
     if not name or set(name) & set("/\\?#") or name.startswith("."):
         raise UsageError(f"--name {name!r}: use letters, digits, dots, dashes and underscores")
-    check_machine(spec)
+    if here:
+        check_machine(spec)
     run = Run(open_store(store_uri), name)
     if not run.create(spec):
         raise UsageError(f"--name {name!r}: the run exists; go on with it: leti-ctl resume {control.address(run)}")
@@ -40,9 +43,14 @@ def drive(run: Run, spec: RunSpec, *, as_json: bool, take_over: bool = False) ->
     check_machine(spec)
     whole = plan(decisions.effective(run, spec))
     done = len(done_units(run, spec, whole))
-    click.echo(f"run {run.name} on this machine (backend local), artifacts in {run.uri}", err=True)
+    click.echo(f"run {run.name} on this machine, artifacts in {run.uri}", err=True)
     with make_view(len(whole.units), done) as view:
         Driver(run, spec, view).drive(take_over=take_over)
+    print_summary(run, as_json=as_json)
+
+
+def print_summary(run: Run, *, as_json: bool) -> None:
+    """Print what a run has come to."""
     found = summary.summarize(run)
     if as_json:
         click.echo(json.dumps(found, indent=2))
@@ -50,8 +58,8 @@ def drive(run: Run, spec: RunSpec, *, as_json: bool, take_over: bool = False) ->
         tables.print_summary(found)
 
 
-def print_plan(spec: RunSpec, *, as_json: bool) -> None:
-    """Print the resolved spec and every unit in starting order."""
+def print_plan(spec: RunSpec, *, as_json: bool, workflow: Mapping[str, Any] | None = None) -> None:
+    """Print the resolved spec and every unit in starting order; under JSON also the cluster's workflow."""
     whole = plan(spec)
     if as_json:
         units = [
@@ -60,6 +68,8 @@ def print_plan(spec: RunSpec, *, as_json: bool) -> None:
             for unit in whole.units
         ]  # fmt: skip
         data = {"spec": spec.model_dump(mode="json"), "spec_sha256": spec.digest(), "plan": units}
+        if workflow is not None:
+            data["workflow"] = workflow
         click.echo(json.dumps(data, indent=2))
         return
     click.echo(f"{specs.to_yaml(spec)}\n# plan: {len(whole.units)} units, spec {spec.digest()[:12]}")

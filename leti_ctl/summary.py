@@ -29,7 +29,7 @@ def summarize(run: Run) -> dict[str, Any]:
         "run": run.name,
         "uri": run.uri,
         "phase": phase(run, len(done) == len(whole.units), bool(failures)),
-        "spec_sha256": spec.digest(),
+        "spec_sha256": run.spec_sha256,
         "iterations": wanted.iterations,
         "early_end": end and {"iteration": end.iteration, "reason": end.reason},
         "units": {"done": len(done), "total": len(whole.units)},
@@ -42,11 +42,13 @@ def summarize(run: Run) -> dict[str, Any]:
 
 def phase(run: Run, complete: bool, failed: bool) -> str:
     """Return the run's phase in Argo's words, and Stopped for a run that waits to be resumed."""
-    driver = control.find_driver(run)
     if complete:
         return "Succeeded"
-    if driver and driver.is_alive:
+    driver, outcome = control.find_driver(run), control.find_outcome(run)
+    if driver and driver.is_alive and not (outcome and driver.backend == "argo"):
         return "Running"
+    if outcome and not control.is_stop_requested(run):
+        failed = failed or outcome.phase != "Succeeded"
     return "Failed" if failed else "Stopped"
 
 
@@ -128,12 +130,21 @@ def outline(store: Store, name: str) -> dict[str, Any]:
     try:
         spec = control.current_spec(run)
     except LetiError as error:
-        return {"run": name, "phase": "Unreadable", "iterations": "", "units": str(error), "model": "", "task": ""}
+        return {
+            "run": name,
+            "phase": "Unreadable",
+            "backend": "",
+            "iterations": "",
+            "units": str(error),
+            "model": "",
+            "task": "",
+        }
     whole = plan(decisions.effective(run, spec))
     done = len(done_units(run, spec, whole))
     return {
         "run": name,
         "phase": phase(run, done == len(whole.units), bool(control.failures(run))),
+        "backend": control.last_backend(run) or "",
         "iterations": spec.iterations,
         "units": f"{done}/{len(whole.units)}",
         "model": spec.model.source,

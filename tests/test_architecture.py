@@ -54,6 +54,8 @@ FILE_LINES = 400
 FUNCTION_LINES = 60
 ARGUMENTS = 6
 MANY_ARGUMENTS = {
+    "leti_ctl.commands.resume.resume": "click passes every option as an argument",
+    "leti_ctl.commands.logs.logs": "click passes every option as an argument",
     "leti_ctl.commands.submit.submit": "click passes every option as an argument",
     "leti_ctl.commands.estimate.estimate": "click passes every option as an argument",
     "leti_ctl.commands.samples.samples": "click passes every option as an argument",

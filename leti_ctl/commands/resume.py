@@ -12,19 +12,40 @@ from leti_ctl import options
 @options.iterations
 @options.overrides
 @options.store
+@options.backend
+@options.profile
+@options.follow
 @options.take_over
 @options.as_json
 def resume(
-    run: str, iterations: int | None, overrides: tuple[str, ...], store_uri: str, take_over: bool, as_json: bool
+    run: str,
+    iterations: int | None,
+    overrides: tuple[str, ...],
+    store_uri: str,
+    backend: str | None,
+    profile: str | None,
+    follow: bool,
+    take_over: bool,
+    as_json: bool,
 ) -> None:
     """Go on with a run that was stopped, failed or killed; with --iterations, for longer than it was made for.
 
-    Committed parts are kept, the rest is done. Only compatible fields may be changed; others are refused with a diff.
+    Committed parts are kept, the rest is done, where the run was last: on a cluster by a new workflow that begins with
+    the first incomplete iteration. Only compatible fields may be changed; others are refused with a diff.
     """
-    from leti_ctl import control, launch, specs
+    from leti_ctl import contexts, control, launch, specs
     from stages.contract.store import open_store
 
     opened = control.open_run(open_store(store_uri), run)
     wanted = specs.override(control.current_spec(opened), overrides=overrides, iterations=iterations)
+    before = control.last_backend(opened)
+    choice = contexts.choose_again(backend, before, "where the run was last")
+    click.echo(f"backend {choice.backend} ({choice.why})", err=True)
+    if choice.backend == "argo":
+        from leti_ctl.backends.argo import drive
+
+        asked = drive.Wanted(contexts.current()[1], profile, follow, as_json, take_over)
+        drive.resume(opened, wanted, asked)
+        return
     control.amend(opened, wanted)
     launch.drive(opened, wanted, as_json=as_json, take_over=take_over)

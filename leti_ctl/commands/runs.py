@@ -22,5 +22,5 @@ def runs(store_uri: str, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({"as_of": control.now(), "store": store.uri, "runs": rows}, indent=2))
     else:
-        columns = ("run", "phase", "iterations", "units", "model", "task")
+        columns = ("run", "phase", "backend", "iterations", "units", "model", "task")
         tables.print_rows(rows, columns, empty=f"no runs in {store.uri}")

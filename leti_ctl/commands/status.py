@@ -12,14 +12,26 @@ from leti_ctl import options
 @options.store
 @options.as_json
 def status(run: str, store_uri: str, as_json: bool) -> None:
-    """Show a run: every iteration's scores, error types, speeds and seconds per stage."""
+    """Show a run: every iteration's scores, error types, speeds and seconds per stage.
+
+    Of a run on a cluster also its workflow's phase, and which pods wait or failed and why; where the cluster cannot be
+    reached the store answers alone.
+    """
     import json
 
-    from leti_ctl import control, summary, tables
+    from leti_ctl import contexts, control, summary, tables
     from stages.contract.store import open_store
 
-    found = summary.summarize(control.open_run(open_store(store_uri), run))
+    opened = control.open_run(open_store(store_uri), run)
+    found = summary.summarize(opened)
+    if control.workflows(opened):
+        from leti_ctl.backends.argo import drive
+
+        found["cluster"] = drive.sight_of(opened, contexts.current()[1])
+        found["phase"] = drive.agree(found["phase"], found["cluster"])
     if as_json:
         click.echo(json.dumps(found, indent=2))
-    else:
-        tables.print_summary(found)
+        return
+    tables.print_summary(found)
+    if "cluster" in found:
+        drive.print_cluster(found["cluster"])

@@ -1,12 +1,17 @@
-"""`leti-ctl submit`: resolve a spec, create the run, drive it on this machine and print what it came to."""
+"""`leti-ctl submit`: resolve a spec, create the run, drive it here or on a cluster and print what it came to."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from leti_ctl import options
+
+if TYPE_CHECKING:
+    from leti_ctl.backends.argo.drive import Wanted
+    from stages.contract.spec import RunSpec
 
 
 @click.command()
@@ -18,7 +23,17 @@ from leti_ctl import options
 @options.overrides
 @options.store
 @click.option("--name", metavar="RUN", help="Name of the run; by default the preset's or file's and the time.")
-@click.option("--dry-run", is_flag=True, help="Print the resolved spec and the plan; start nothing.")
+@options.backend
+@options.profile
+@options.follow
+@click.option(
+    "--dry-run",
+    type=click.Choice(["client", "server"]),
+    is_flag=False,
+    flag_value="client",
+    metavar="[client|server]",
+    help="Print the resolved spec and the plan and start nothing; server: let the cluster check the workflow.",
+)
 @options.as_json
 def submit(
     preset: str | None,
@@ -27,22 +42,51 @@ def submit(
     overrides: tuple[str, ...],
     store_uri: str,
     name: str | None,
-    dry_run: bool,
+    backend: str | None,
+    profile: str | None,
+    follow: bool,
+    dry_run: str | None,
     as_json: bool,
 ) -> None:
     """Start a run and follow it to the end.
 
     The spec is a preset, a file, or a file laid over a preset; --set and --iterations override both. Interrupt at any
-    time: `leti-ctl resume` goes on from what is committed.
+    time: here `leti-ctl resume` goes on from what is committed, and a cluster goes on by itself.
     """
-    from leti_ctl import launch, specs
+    from leti_ctl import contexts, launch, specs
     from stages.contract.errors import UsageError
 
     if not (preset or file):
         raise UsageError("submit needs a spec: --preset NAME (see `leti-ctl presets`), -f RUN.yaml, or both")
     spec = specs.load_spec(preset=preset, file=file, overrides=overrides, iterations=iterations)
+    choice = contexts.choose(backend)
+    name = name or launch.make_name(file.stem if file else preset or "run")
+    if choice.backend == "argo":
+        from leti_ctl.backends.argo.drive import Wanted
+
+        wanted = Wanted(contexts.current()[1], profile, follow, as_json)
+        _submit_to_cluster(spec, name, store_uri, wanted, dry_run)
+        return
+    if dry_run == "server":
+        raise UsageError("--dry-run=server: backend local has no server to ask; use --dry-run, or --backend argo")
     if dry_run:
         launch.print_plan(spec, as_json=as_json)
         return
-    run = launch.create(spec, store_uri, name or launch.make_name(file.stem if file else preset or "run"))
+    run = launch.create(spec, store_uri, name)
+    click.echo(f"backend local ({choice.why})", err=True)
     launch.drive(run, spec, as_json=as_json)
+
+
+def _submit_to_cluster(spec: RunSpec, name: str, store_uri: str, wanted: Wanted, dry_run: str | None) -> None:
+    from leti_ctl import launch
+    from leti_ctl.backends.argo import drive
+
+    if dry_run == "client":
+        manifest = drive.show_manifest(spec, name, store_uri, wanted)
+        launch.print_plan(spec, as_json=wanted.as_json, workflow=manifest)
+        if not wanted.as_json:
+            click.echo(drive.as_yaml(manifest), nl=False)
+    elif dry_run == "server":
+        click.echo(f"the cluster accepts {drive.check_on_server(spec, name, store_uri, wanted)}")
+    else:
+        drive.submit(spec, name, store_uri, wanted)

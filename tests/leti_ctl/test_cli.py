@@ -35,7 +35,7 @@ def test_help_is_the_golden(command: str, tmp_path: Path) -> None:
 def test_every_command_of_the_table_exists_with_few_options(name: str) -> None:
     command = getattr(import_module(f"leti_ctl.commands.{name}"), name)
     assert isinstance(command, click.Command) and command.name == name
-    assert len(command.params) <= 10
+    assert len(command.params) <= 12
 
 
 @pytest.mark.parametrize(

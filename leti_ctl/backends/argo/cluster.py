@@ -9,6 +9,8 @@ from typing import Any
 
 from leti_ctl.backends.argo.api import Api, ApiError, Kind, Object, connect
 from leti_ctl.backends.argo.names import RUN
+from leti_ctl.contexts import Context
+from leti_ctl.control import Workflow
 from stages.contract.errors import RetryableError, UsageError
 
 WORKFLOWS = Kind("argoproj.io", "v1alpha1", "workflows")
@@ -173,6 +175,11 @@ def open_cluster(kube_context: str | None, namespace: str | None, default: str) 
     """Return the cluster of a kubeconfig's context: the namespace given, else the context's own, else `default`."""
     api, own = connect(kube_context)
     return Cluster(api, namespace or own or default, kube_context)
+
+
+def find_cluster(context: Context, record: Workflow) -> Cluster:
+    """Return the cluster that a run's workflow is in, as a person's context or else the record names it."""
+    return open_cluster(context.kube_context, context.namespace or record.namespace, record.namespace)
 
 
 def phase(workflow: Object) -> str:

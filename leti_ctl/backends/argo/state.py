@@ -58,16 +58,20 @@ def sightings(pods: Iterable[Object]) -> list[Sighting]:
     return [_sighting(pod) for pod in pods if STAGE in (pod["metadata"].get("labels") or {})]
 
 
-def _sighting(pod: Object) -> Sighting:
-    labels, status = pod["metadata"]["labels"], pod.get("status") or {}
-    phase = str(status.get("phase") or "Pending")
-    is_leaving = "deletionTimestamp" in pod["metadata"]
+def place_of(pod: Object) -> Place:
+    """Return what a pod works on, by its labels; what a stage has no label for is that of a unit without."""
+    labels = pod["metadata"].get("labels") or {}
     numbers = re.findall(r"\d+", labels.get(PART, ""))
     part = f"{numbers[0]}/{numbers[1]}" if len(numbers) == 2 else "0/1"
     iteration = labels.get(ITERATION, "0")
-    place = Place(labels[STAGE], int(iteration) if iteration.isdecimal() else 0, labels.get(SPLIT, "train"), part)
+    return Place(labels[STAGE], int(iteration) if iteration.isdecimal() else 0, labels.get(SPLIT, "train"), part)
+
+
+def _sighting(pod: Object) -> Sighting:
+    phase = str((pod.get("status") or {}).get("phase") or "Pending")
+    is_leaving = "deletionTimestamp" in pod["metadata"]
     reason = "being removed" if is_leaving and phase in _ACTIVE else waiting(pod)
-    return Sighting(place, pod["metadata"]["name"], phase, reason, phase in _ACTIVE)
+    return Sighting(place_of(pod), pod["metadata"]["name"], phase, reason, phase in _ACTIVE)
 
 
 def waiting(pod: Object) -> str:

@@ -1,0 +1,212 @@
+"""Starting a run on a cluster, going on with one, and ending one: the store's records and the cluster's objects."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from leti_ctl import control, decisions
+from leti_ctl.backends.argo import templates
+from leti_ctl.backends.argo.check import check_structure
+from leti_ctl.backends.argo.cluster import SUBMISSION, Cluster, is_completed, open_cluster, phase
+from leti_ctl.backends.argo.names import MANIFEST_DIGEST, check_run_name, template_name, workflow_name
+from leti_ctl.backends.argo.workflow import workflow
+from leti_ctl.contexts import DEFAULT_NAMESPACE, Context
+from leti_ctl.pipeline import done_units, plan
+from leti_ctl.profiles import Profile, load_profile, refuse
+from leti_ctl.specs import PATH_FIELDS
+from stages.contract.errors import LetiError, SpecError, UsageError
+from stages.contract.run import Run
+from stages.contract.spec import RunSpec
+
+ENDING_SECONDS = 120.0
+POLL_SECONDS = 1.0
+
+
+class Target(NamedTuple):
+    """A cluster and what a run must know of it."""
+
+    cluster: Cluster
+    profile: Profile
+    argo_url: str | None = None
+
+
+def profile_name(context: Context, option: str | None) -> str:
+    """Return the profile that an option or a context names; `UsageError` when neither does."""
+    named = option or context.profile
+    if named is None:
+        raise UsageError(
+            "--backend argo: which node pools? name them with --profile P (such as gke-l4 or kind), or set profile in "
+            "the context file"
+        )
+    return named
+
+
+def open_target(context: Context, profile: str | None) -> Target:
+    """Return the cluster that a context names, with a profile."""
+    loaded = load_profile(profile_name(context, profile))
+    cluster = open_cluster(context.kube_context, context.namespace or loaded.namespace, DEFAULT_NAMESPACE)
+    return Target(cluster, loaded, context.argo_url)
+
+
+def prepare(spec: RunSpec, run_name: str, store_uri: str, profile: Profile) -> list[str]:
+    """Refuse what cannot run on a cluster before anything is written; return warnings, one line each."""
+    check_run_name(run_name)
+    refuse(spec, profile)
+    if not store_uri.startswith("s3://"):
+        raise UsageError(f"--store {store_uri!r}: pods on a cluster reach no folder of this machine; use s3://bucket")
+    return [
+        f"{field}: {value} is a path of this machine; pods find it only if it is in their image, at the same place"
+        for field, value in local_paths(spec).items()
+    ]
+
+
+def local_paths(spec: RunSpec) -> dict[str, str]:
+    """Return the fields of a spec that name a file or folder of this machine."""
+    found = {}
+    for field in PATH_FIELDS:
+        section, name = field.split(".")
+        value = getattr(getattr(spec, section), name)
+        if isinstance(value, str) and Path(value).is_absolute():
+            found[field] = value
+    return found
+
+
+def build(run: Run, spec: RunSpec, target: Target, *, attempt: int, start: int) -> dict[str, Any]:
+    """Return the Workflow of an attempt, checked and marked as this submission's."""
+    made = workflow(run.name, run.uri, spec, target.profile, attempt=attempt, start=start)
+    made["metadata"]["namespace"] = target.cluster.namespace
+    made["metadata"]["annotations"][SUBMISSION] = secrets.token_hex(8)
+    if faults := check_structure(made):
+        raise SpecError(f"workflow {made['metadata']['name']}: {faults[0]}")
+    return made
+
+
+def check_template(target: Target) -> None:
+    """Raise `UsageError` unless the profile's WorkflowTemplate is in the cluster, as this version renders it."""
+    name = template_name(target.profile)
+    found = target.cluster.find_template(name)
+    remedy = (
+        f"apply it: leti-ctl render --profile {target.profile.name} | kubectl apply -n {target.cluster.namespace} -f -"
+    )
+    if found is None:
+        raise UsageError(f"workflow template {target.cluster.namespace}/{name} is not in the cluster; {remedy}")
+    there = (found["metadata"].get("annotations") or {}).get(MANIFEST_DIGEST, "")
+    ours = templates.digest(templates.workflow_spec(target.profile))
+    if there != ours:
+        raise UsageError(
+            f"workflow template {target.cluster.namespace}/{name} is another version ({there[:12] or 'unmarked'}, this "
+            f"leti-ctl renders {ours[:12]}); {remedy}"
+        )
+
+
+def submit(run: Run, spec: RunSpec, target: Target, *, start: int = 0, dry_run: bool = False) -> control.Workflow:
+    """Create the next Workflow of a run and record it; with `dry_run` the server checks it and nothing is kept.
+
+    Raises `UsageError` when a workflow of the run is still going.
+    """
+    check_template(target)
+    attempt = _next_attempt(run, target.cluster)
+    made = build(run, spec, target, attempt=attempt, start=start)
+    record = control.Workflow(
+        attempt=attempt,
+        name=made["metadata"]["name"],
+        namespace=target.cluster.namespace,
+        kube_context=target.cluster.kube_context,
+        server=target.cluster.api.host,
+        profile=target.profile.name,
+        start=start,
+        at=control.now(),
+        url=link(target, made["metadata"]["name"]),
+    )
+    if dry_run:
+        target.cluster.create(made, dry_run=True)
+        return record
+    # Recorded first: whoever is killed between the two leaves a workflow that can be found.
+    control.clear(run)
+    control.record_workflow(run, record)
+    try:
+        target.cluster.create(made)
+    except UsageError:
+        control.forget_workflow(run, record)
+        raise
+    return record
+
+
+def refuse_driven(run: Run) -> None:
+    """Raise `UsageError` while a process drives the run; a workflow that does is found in the cluster."""
+    driver = control.find_driver(run)
+    if driver and driver.backend != "argo" and driver.is_alive:
+        raise UsageError(
+            f"run {run.name} is driven by {driver.title} since {driver.since}; "
+            f"`leti-ctl stop {control.address(run)}` ends it{'' if driver.is_here else ', --take-over ignores it'}"
+        )
+
+
+def link(target: Target, name: str) -> str | None:
+    """Return the address of a workflow in the Argo UI."""
+    base = target.argo_url
+    return base and f"{base.rstrip('/')}/workflows/{target.cluster.namespace}/{name}"
+
+
+def first_incomplete(run: Run, spec: RunSpec) -> int | None:
+    """Return the iteration a workflow has to begin with, or None when everything is committed."""
+    last = decisions.effective(run, spec)
+    whole = plan(last)
+    done = done_units(run, last, whole)
+    return min((unit.iteration for unit in whole.units if unit not in done), default=None)
+
+
+def _next_attempt(run: Run, cluster: Cluster) -> int:
+    """Number the next Workflow after all that were, in the cluster or by the store's records."""
+    existing = cluster.workflows(run.name)
+    going = [one for one in existing if not is_completed(one)]
+    if going:
+        name = going[-1]["metadata"]["name"]
+        raise UsageError(
+            f"run {run.name}: workflow {cluster.namespace}/{name} is {phase(going[-1])}; follow it with `leti-ctl "
+            f"watch {control.address(run)}`, or end it with `leti-ctl stop {control.address(run)}`"
+        )
+    names = {str(one["metadata"]["name"]) for one in existing}
+    attempt = max([record.attempt + 1 for record in control.workflows(run)], default=0)
+    while workflow_name(run.name, attempt) in names:
+        attempt += 1
+    return attempt
+
+
+def stop(run: Run, record: control.Workflow, cluster: Cluster, *, at_once: bool) -> str:
+    """End a run's workflow and remove its JobSets; return what was done, in words.
+
+    Asked to stop, Argo ends the pods and still runs the exit handler, which records the end. `at_once` terminates: no
+    exit handler runs, so the end is recorded from here.
+    """
+    control.mark_stop(run)
+    how = "Terminate" if at_once else "Stop"
+    found = cluster.shut_down(record.name, how)
+    reaped = cluster.reap(run.name)
+    ended = _wait(cluster, record.name) if at_once or not found else None
+    if ended is not None:
+        control.record_outcome(run, ended)
+    removed = f"; removed {', '.join(reaped)}" if reaped else ""
+    if not found:
+        return f"workflow {record.namespace}/{record.name} is gone from the cluster{removed}"
+    return f"workflow {record.namespace}/{record.name} was asked to {how.lower()}{removed}"
+
+
+def _wait(cluster: Cluster, name: str) -> str:
+    """Wait for a workflow's end and return its phase; Failed for one that is gone."""
+    ends = time.monotonic() + ENDING_SECONDS
+    while True:
+        found = cluster.find_workflow(name)
+        if found is None:
+            return "Failed"
+        if is_completed(found):
+            return phase(found)
+        if time.monotonic() > ends:
+            raise LetiError(
+                f"workflow {cluster.namespace}/{name} is still {phase(found)} after {ENDING_SECONDS:.0f} s; is the "
+                "Argo controller running? See `leti-ctl doctor`"
+            )
+        time.sleep(POLL_SECONDS)
