@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import copy
 import re
 import secrets
@@ -11,7 +12,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-from tests.kube.kinds import EVENTS, NAMESPACES, PODS, Kind
+from tests.kube.kinds import EVENTS, NAMESPACES, PODS, SECRETS, Kind
 from tests.kube.refusals import Refused
 from tests.kube.selectors import fields_match, labels_match
 
@@ -176,6 +177,10 @@ class Objects:
         return item
 
     def _put(self, type: str, key: Key, item: Object) -> Object:
+        if key[0] is SECRETS and "stringData" in item:
+            plain = item.pop("stringData")
+            encoded = {name: base64.b64encode(value.encode()).decode() for name, value in plain.items()}
+            item["data"] = {**item.get("data", {}), **encoded}
         before = self._items.get(key)
         self._items[key] = item
         self._note(type, key[0], item, before)

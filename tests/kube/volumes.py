@@ -89,5 +89,4 @@ def _data(objects: Objects, pod: Object, kind: str, name: str, *, optional: bool
         raise KeyError(f'{KINDS[kind].kind.lower()} "{name}" not found')
     if KINDS[kind] is CONFIGMAPS:
         return dict(item.get("data", {}))
-    plain = {key: base64.b64decode(value).decode() for key, value in item.get("data", {}).items()}
-    return {**plain, **item.get("stringData", {})}
+    return {key: base64.b64decode(value).decode() for key, value in item.get("data", {}).items()}
