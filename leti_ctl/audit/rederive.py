@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import platform
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import groupby
 
 from leti_ctl.audit.catalog import Catalog
@@ -27,12 +28,13 @@ def rederive(catalog: Catalog, spec: RunSpec) -> Iterator[list[Finding]]:
     """Yield, unit by unit, what differs when the cheap stages are run again."""
     units = [unit for unit in plan(spec).units if unit.stage in REDERIVED and _is_possible(catalog, spec, unit)]
     for _, together in groupby(units, key=lambda unit: (unit.node, unit.iteration, unit.split)):
-        with shadow(catalog) as copy:
-            group = list(together)
+        group = list(together)
+        with shadow(catalog) as copy, _faults("rederived", group[0].outputs(spec)[-1].prefix) as findings:
             for ref in _inputs(spec, group[0]):
                 copy.copy(ref, suffixes=TOKENIZER_FILES if ref.artifact == "checkpoint" else ("",))
             for unit in group:
-                yield _run_again(catalog, spec, copy, unit)
+                findings += _run_again(catalog, spec, copy, unit)
+        yield findings
 
 
 def reexecute(catalog: Catalog, spec: RunSpec, percent: float) -> Iterator[list[Finding]]:
@@ -42,18 +44,26 @@ def reexecute(catalog: Catalog, spec: RunSpec, percent: float) -> Iterator[list[
     """
     for unit in plan(spec).units:
         if unit.stage == "execute" and _is_possible(catalog, spec, unit):
-            with shadow(catalog) as copy:
-                yield _judge_again(catalog, spec, copy, unit, percent)
+            with shadow(catalog) as copy, _faults("reexecuted", unit.outputs(spec)[-1].prefix) as findings:
+                findings += _judge_again(catalog, spec, copy, unit, percent)
+            yield findings
+
+
+@contextmanager
+def _faults(check: str, key: str) -> Iterator[list[Finding]]:
+    """Give a list of findings; what keeps the work from being done again, damage above all, becomes one of them."""
+    findings: list[Finding] = []
+    try:
+        yield findings
+    except (LetiError, KeyError) as error:
+        findings.append(Finding(check, key, "work that can be done again", str(error)))
 
 
 def _run_again(catalog: Catalog, spec: RunSpec, copy: Shadow, unit: Unit) -> list[Finding]:
     ref = unit.outputs(spec)[-1]
     key = f"{ref.prefix}/parts/{unit.part.stem}.json"
     before = _record(catalog, ref, unit.part)
-    try:
-        copy.work(unit)
-    except LetiError as error:
-        return [Finding("rederived", key, "a stage that can be run again", str(error))]
+    copy.work(unit)
     after = copy.run.find_part(ref, unit.part)
     if after is not None and after.objects == before.objects:
         return []
@@ -73,10 +83,7 @@ def _judge_again(catalog: Catalog, spec: RunSpec, copy: Shadow, unit: Unit, perc
     key = f"{executions.prefix}/parts/{unit.part.stem}.json"
     then, now = record.made.environment.get("python", "unknown"), platform.python_version()
     findings = [] if then == now else [warning("reexecuted", key, f"Python {then}, which judged then", now)]
-    try:
-        copy.work(unit)
-    except LetiError as error:
-        return [*findings, Finding("reexecuted", key, "programs that can be judged again", str(error))]
+    copy.work(unit)
     before = {(row.problem_id, row.sample): row for row in catalog.run.read(executions, Execution, unit.part)}
     after = copy.run.read(executions, Execution, unit.part)
     return [*findings, *(fault for row in after for fault in _compare(executions, before, row))]

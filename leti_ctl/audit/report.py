@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any, NamedTuple
 
-from leti_ctl import control
+from leti_ctl import control, decisions
 from leti_ctl.audit import lineage, passes, rederive, training
 from leti_ctl.audit.catalog import Catalog
 from leti_ctl.audit.finding import Finding
@@ -78,7 +78,7 @@ READ_ONLY = Depth()
 def audit(run: Run, depth: Depth = READ_ONLY, progress: Progress = lambda done, total: None) -> Report:
     """Check everything a run has in the store; nothing is written. `UsageError` when there is no such run."""
     started = time.monotonic()
-    spec = control.current_spec(run)
+    spec = decisions.effective(run, control.current_spec(run))
     catalog = Catalog(run)
     report = Report(run.name, run.uri, run.spec_sha256)
     report.records = sum(map(len, catalog.parts.values())) + len(catalog.indexes)

@@ -1,0 +1,103 @@
+"""A finished run in a folder, made by the stages themselves in this process; only training is played."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from leti_ctl.pipeline import Unit, plan
+from stages.build.stage import build
+from stages.contract.artifacts import Input, inputs, parse_ref
+from stages.contract.records import Problem, StepLog
+from stages.contract.run import Run
+from stages.contract.spec import RunSpec
+from stages.contract.store import LocalStore
+from stages.entrypoint import Job
+from stages.evaluate.stage import evaluate
+from stages.execute.stage import run as execute
+from stages.generate.stage import generate
+from tests.models import make_tokenizer
+
+BODIES = ("\n    return x + {0}\n", "\n    return x\n", "\n    return undefined\n", "\n  (\n")
+WORLD = (Input(ref="made by a test", sha256="0" * 64),)
+
+
+def make_spec(folder: Path) -> RunSpec:
+    """Return a spec of two iterations whose solutions come from a script; also writes the script."""
+    script = folder / "script.jsonl"
+    rows = [
+        {"problem_id": f"{split}/{number}", "solutions": [body.format(number) for body in BODIES]}
+        for split in ("train", "test")
+        for number in range(3)
+    ]
+    script.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    sizes = {"max_length": 256, "pack_length": 256}
+    return RunSpec.model_validate_json(
+        json.dumps(
+            {
+                "iterations": 2,
+                "generate": {"engine": "scripted", "script": str(script), "samples_per_problem": 4, "parts": 2},
+                "execute": {"sandbox": "process", "workers": 1},
+                "build": sizes,
+                "train": {"objective": "fcft", "epochs": 2, "batch_size": 5, "micro_batch_tokens": 256},
+                "evaluate": {"samples_per_problem": 2, "k": [1, 2], "bootstrap_resamples": 50},
+            }
+        )
+    )
+
+
+def make_run(folder: Path) -> Run:
+    """Make the run `made` in `folder/store`, every unit of it in graph order."""
+    run = Run(LocalStore(folder / "store"), "made")
+    run.create(make_spec(folder))
+    for unit in plan(run.spec).units:
+        with _job(run, unit, folder) as job:
+            {"prepare": _prepare, "train": _train, "generate": generate, "execute": execute, "build": build,
+             "evaluate": evaluate}[unit.stage](job)  # fmt: skip
+    return run
+
+
+@contextmanager
+def _job(run: Run, unit: Unit, folder: Path) -> Iterator[Job]:
+    scratch = folder / unit.id
+    scratch.mkdir()
+    yield Job(run, unit.stage, unit.iteration, unit.split, unit.part, scratch)
+
+
+def _prepare(job: Job) -> None:
+    for ref in job.outputs[:-1]:
+        problems = [_problem(str(ref.split), number) for number in range(3)]
+        job.commit_rows(ref, problems, inputs=WORLD)
+    model = job.scratch / "model"
+    _write_model(model, weights=b"base")
+    job.commit_folder(job.outputs[-1], model, inputs=WORLD)
+
+
+def _problem(split: str, number: int) -> Problem:
+    return Problem(
+        problem_id=f"{split}/{number}", prompt=f"def f{number}(x):", tests=(f"assert f{number}(2) == {number + 2}",)
+    )
+
+
+def _train(job: Job) -> None:
+    """Log steps and pass the checkpoint on with other weights."""
+    wanted = inputs("train", job.spec, iteration=job.iteration, split="train")
+    lineage = tuple(job.run.input(found[0]) for text in wanted if (found := parse_ref(text)))
+    steps, optimizer, checkpoint = job.outputs
+    rows = [StepLog(step=step, stream="fcft", loss=1.5, num_targets=9, learning_rate=1e-5) for step in range(4)]
+    job.commit_rows(steps, rows, inputs=lineage)
+    state = job.scratch / "state"
+    state.mkdir()
+    (state / "state.json").write_text("{}")
+    job.commit_folder(optimizer, state, inputs=lineage)
+    model = job.scratch / "model"
+    _write_model(model, weights=b"trained in iteration %d" % job.iteration)
+    job.commit_folder(checkpoint, model, inputs=lineage)
+
+
+def _write_model(folder: Path, *, weights: bytes) -> None:
+    make_tokenizer(folder)
+    (folder / "config.json").write_text('{"eos_token_id": 0}')
+    (folder / "model.safetensors").write_bytes(weights * 100)
