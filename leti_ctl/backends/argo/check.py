@@ -25,6 +25,8 @@ KINDS = {
 }
 UNCHECKED = ("status",)
 """What the controller writes; never part of a manifest we make, and larger than the SDK's tables describe."""
+IN_PATCH = ("runtimeClassName", "terminationGracePeriodSeconds", "enableServiceLinks", "topologySpreadConstraints")
+"""Fields of a pod that a template does not have and people expect."""
 SHOWN = 40
 
 
@@ -58,7 +60,7 @@ def _model(kind: str) -> type:
 
 def _fields(body: Mapping[str, Any], model: Any, path: str) -> Iterator[str]:
     """Yield what is wrong with the fields of one object."""
-    types = {model.attribute_map[name]: kinds for name, kinds in model.openapi_types.items()}
+    types = _types(model)
     for name in _required(model) - body.keys():
         yield f"{_join(path, name)}: is missing; add it"
     for name, value in body.items():
@@ -84,8 +86,8 @@ def _value(value: Any, kinds: Sequence[Any], path: str) -> Iterator[str]:
 
 
 def _object(value: Any, model: Any, path: str) -> Iterator[str]:
-    if set(model.openapi_types) == {"value"} and not isinstance(value, Mapping):
-        yield from _value(value, model.openapi_types["value"], path)  # a named alias: parallel steps, quantities
+    if set(_types(model)) == {"value"} and not isinstance(value, Mapping):
+        yield from _value(value, _types(model)["value"], path)  # a named alias: parallel steps, quantities
     elif isinstance(value, Mapping):
         yield from _fields(value, model, path)
     else:
@@ -119,6 +121,13 @@ def _fits(value: Any, kind: type) -> bool:
 
 
 @cache
+def _types(model: Any) -> Mapping[str, Any]:
+    """Return what the SDK lists for each field, by the field's name in YAML."""
+    names = model.attribute_map
+    return {names[name]: kinds for name, kinds in model.openapi_types.items()}
+
+
+@cache
 def _required(model: Any) -> frozenset[str]:
     """Return the fields without which the SDK cannot build the object: the positional ones of its constructor."""
     parameters = inspect.signature(model._from_openapi_data).parameters.values()
@@ -141,6 +150,8 @@ def _title(model: Any) -> str:
 
 
 def _suggestion(name: str, known: Mapping[str, Any]) -> str:
+    if name in IN_PATCH:
+        return "write it in podSpecPatch"
     close = difflib.get_close_matches(name, known, n=1)
     return f"did you mean {close[0]}?" if close else "remove it, or run an Argo that has it and a leti that knows it"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any, NamedTuple
 
 import yaml
@@ -80,7 +80,7 @@ class Template:
     @property
     def is_untrusted(self) -> bool:
         """Whether its pod runs text that a model wrote."""
-        return self.body.get("metadata", {}).get("labels", {}).get("leti.dev/untrusted") == "true"
+        return bool(self.body.get("metadata", {}).get("labels", {}).get("leti.dev/untrusted") == "true")
 
 
 @dataclass(frozen=True)
@@ -186,8 +186,9 @@ def nodes(value: Any, path: str) -> Iterator[tuple[str, Any]]:
             yield from nodes(item, f"{path}[{label(item, place)}]")
 
 
+@lru_cache(maxsize=256)
 def load(text: str) -> Any:
-    """Return the YAML of `text`, or None if it is none."""
+    """Return the YAML of `text`, or None if it is none; remembered, because every rule asks again."""
     try:
         return yaml.safe_load(text)
     except yaml.YAMLError:

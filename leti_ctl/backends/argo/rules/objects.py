@@ -46,14 +46,6 @@ def label_value(manifest: Manifest) -> Iterator[Problem]:
                 yield Problem(f"{path}[{key}]", f"{text!r} is no label value", "use at most 63 of A-Z a-z 0-9 - _ .")
 
 
-def parameter_value(manifest: Manifest) -> Iterator[Problem]:
-    """Parameter values are strings: full CRDs refuse numbers and booleans."""
-    for path, value in nodes(manifest.spec, "spec"):
-        for key in ("value", "default") if re.search(r"\.parameters\[[^\]]+\](\.valueFrom)?$", path) else ():
-            if isinstance(value, Mapping) and key in value and not isinstance(value[key], str):
-                yield Problem(f"{path}.{key}", f"{value[key]!r} is not a string", "quote it")
-
-
 def template_type(manifest: Manifest) -> Iterator[Problem]:
     """A template is of exactly one type."""
     for template in manifest.all_templates:
@@ -128,7 +120,7 @@ def reference_only(manifest: Manifest) -> Iterator[Problem]:
 
 
 RULES: tuple[Rule, ...] = (
-    object_name, label_value, parameter_value, template_type, deadline_on_flow, depends_or_dependencies,
+    object_name, label_value, template_type, deadline_on_flow, depends_or_dependencies,
     sequence_bounds, resource_template, artifact_location, reference_only,
 )  # fmt: skip
 

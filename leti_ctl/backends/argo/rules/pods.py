@@ -7,7 +7,6 @@ from collections.abc import Iterator
 
 from leti_ctl.backends.argo.rules.manifest import Manifest, Problem, Rule, load, patch
 
-PATCH_ONLY = ("runtimeClassName", "terminationGracePeriodSeconds", "enableServiceLinks", "topologySpreadConstraints")
 MOVING_TAGS = ("latest", "stable", "main", "master", "edge", "nightly")
 
 
@@ -89,14 +88,6 @@ def unbounded_container(manifest: Manifest) -> Iterator[Problem]:
                 yield Problem(f"{path}.resources", f"lacks {' and '.join(missing)}", "state what the container needs")
 
 
-def misplaced_pod_field(manifest: Manifest) -> Iterator[Problem]:
-    """Pod fields that a template does not have stand in its podSpecPatch."""
-    for template in manifest.all_templates:
-        for key in (key for key in PATCH_ONLY if key in template.body):
-            path = f"{template.path}.{key}"
-            yield Problem(path, "a template has no such field; the server drops it", "write it in podSpecPatch")
-
-
 def patched_containers(manifest: Manifest) -> Iterator[Problem]:
     """A podSpecPatch is YAML and patches `main` only: `wait` has other names and is absent from resource pods."""
     for template in manifest.all_templates:
@@ -149,5 +140,5 @@ def unreadable_manifest(manifest: Manifest) -> Iterator[Problem]:
 
 RULES: tuple[Rule, ...] = (
     unknown_volume, unused_volume, mount_conflict, toleration_value, env_conflict, moving_image, unbounded_container,
-    misplaced_pod_field, patched_containers, backoff_max_duration, unlimited_retry, output_default, unreadable_manifest,
+    patched_containers, backoff_max_duration, unlimited_retry, output_default, unreadable_manifest,
 )  # fmt: skip
