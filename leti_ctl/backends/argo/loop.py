@@ -6,7 +6,8 @@
     chain      one part: generate -> execute, with no barrier between parts
 
 Tail recursion makes one manifest serve any number of iterations. The next iteration waits for what the edges into the
-previous one name (training), so held-out passes go on beside it; with `stop.patience` it waits for those too.
+previous one name (training), so held-out passes go on beside it; with `stop.patience` it waits for those too, because
+its plan step is what decides from the scores whether there is a next iteration.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from leti_ctl.pipeline import GRAPH, Node
+from leti_ctl.pipeline import GRAPH, PATIENT, Node
 
 Template = dict[str, Any]
 PLAN_OUTPUTS = {
@@ -67,9 +68,8 @@ def _iteration() -> Template:
         depends = _done(before) if before else "plan.Succeeded"
         tasks.append({"name": name, "depends": depends, **_step(name)})
     trained = [_task(_BY_NAME[edge.node]) for node in repeated for edge in node.after if edge.join == "previous"]
-    passes = [_task(node) for node in repeated if node.scope == "held_out"]
     tasks.append(_next("next", "false", trained))
-    tasks.append(_next("next-patient", "true", [*trained, *passes]))
+    tasks.append(_next("next-patient", "true", [*trained, _task(_BY_NAME[PATIENT.node])]))
     return _dag("iteration", tasks, "iteration")
 
 
