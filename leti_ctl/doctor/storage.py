@@ -23,7 +23,7 @@ def store(subject: Subject) -> Iterator[Finding]:
     is_new = folder is not None and not folder.parent.exists()
     key = f"{PREFIX}probe-{secrets.token_hex(8)}"
     try:
-        yield _probe(opened, key)
+        yield probe(opened, key)
     finally:
         opened.delete(key)
         with contextlib.suppress(OSError):
@@ -33,7 +33,8 @@ def store(subject: Subject) -> Iterator[Finding]:
         yield fail(f"{opened.uri}: {key} is still there after it was deleted", "allow DeleteObject under doctor/")
 
 
-def _probe(opened: Store, key: str) -> Finding:
+def probe(opened: Store, key: str) -> Finding:
+    """Return what a store makes of a new key; the caller deletes it."""
     first, second = b"first", b"second"
     if not opened.put_if_absent(key, first):
         return fail(f"{opened.uri}: a new key was refused as if it existed", TELL)

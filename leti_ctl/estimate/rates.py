@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
@@ -140,10 +141,22 @@ def _scaled(anchor: Anchor, parameters: int) -> Range:
 
 def load_rates(file: Path | None = None) -> Rates:
     """Return the table, with `file` (YAML of the same shape, as much of it as differs) laid over it."""
+    if file is None:
+        return _table()
+    over = layers.mapping(layers.read(file, "--rates"), f"--rates {str(file)!r}", "a table of rates")
+    return _validated(layers.merge(_text(), over))
+
+
+@cache
+def _table() -> Rates:
+    return _validated(_text())
+
+
+def _text() -> dict[str, Any]:
     text = resources.files("leti_ctl.estimate").joinpath("rates.yaml").read_text(encoding="utf-8")
-    data = layers.mapping(text, "rates.yaml", "a table of rates")
-    if file is not None:
-        name = f"--rates {str(file)!r}"
-        data = layers.merge(data, layers.mapping(layers.read(file, "--rates"), name, "a table of rates"))
+    return layers.mapping(text, "rates.yaml", "a table of rates")
+
+
+def _validated(data: dict[str, Any]) -> Rates:
     known = [f"{table}.{key}" for table in Rates.model_fields for key in data.get(table) or ()]
     return layers.validate(Rates, data, what="rates", known=known, see="leti-ctl estimate --sources")

@@ -65,6 +65,7 @@ KINDS: tuple[Kind, ...] = (
     TASK_RESULTS,
     Kind(*ARGO, "clusterworkflowtemplates", "ClusterWorkflowTemplate", namespaced=False),
     Kind(*ARGO, "cronworkflows", "CronWorkflow"),
+    Kind(*ARGO, "workflowtasksets", "WorkflowTaskSet", status=True),
     JOBSETS,
     RUNTIME_CLASSES,
     DEPLOYMENTS,
