@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from leti_ctl import control
 from stages.contract.artifacts import Ref
 from stages.contract.errors import UsageError
 from stages.contract.prompts import first_block
-from stages.contract.records import Execution, Problem, Sample
+from stages.contract.records import Execution, PackedRow, Problem, Sample
 from stages.contract.run import Run
 from stages.contract.spec import Pass
 
@@ -92,3 +96,19 @@ def _matches(row: dict[str, Any], wanted: Filter) -> bool:
 def _some(names: dict[str, Problem]) -> str:
     shown = list(names)[:3]
     return ", ".join(shown) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
+def packed_rows(run: Run, ref: Ref) -> Iterator[PackedRow]:
+    """Yield the rows of an iteration's examples, in training order, one object at a time."""
+    import pyarrow.parquet as pq
+
+    with tempfile.TemporaryDirectory(prefix="leti-rows-", dir=os.environ.get("LETI_SCRATCH")) as folder:
+        for path in run.paths(ref, Path(folder)):
+            for batch in pq.ParquetFile(path).iter_batches(batch_size=64):
+                for row in batch.to_pylist():
+                    yield PackedRow.model_validate({name: tuple_of(value) for name, value in row.items()})
+
+
+def tuple_of(value: Any) -> Any:
+    """Return lists as tuples, which is what records hold."""
+    return tuple(value) if isinstance(value, list) else value

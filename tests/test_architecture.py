@@ -26,7 +26,7 @@ GATES: dict[str, tuple[str, ...]] = {
     "transformers": ("stages.prepare", "stages.generate", "stages.train"),
     "safetensors": ("stages.prepare", "stages.generate", "stages.train"),
     "deepspeed": ("stages.train",),
-    "pyarrow": ("stages.prepare", "stages.build", "stages.train", "leti_ctl.audit"),
+    "pyarrow": ("stages.prepare", "stages.build", "stages.train", "leti_ctl.audit", "leti_ctl.reader"),
     "datasets": ("stages.prepare", "stages.tasks"),
     "boto3": ("stages.contract.store",),
     "botocore": ("stages.contract.store",),
@@ -60,6 +60,7 @@ MANY_ARGUMENTS = {
     "leti_ctl.commands.estimate.estimate": "click passes every option as an argument",
     "leti_ctl.commands.samples.samples": "click passes every option as an argument",
     "leti_ctl.commands.render.render": "click passes every option as an argument",
+    "leti_ctl.commands.trace.trace": "click passes every option as an argument",
     "leti_ctl.commands.judge.judge": "click passes every option as an argument",
     "stages.train.packed._interface": "the signature is that of transformers' attention functions",
 }

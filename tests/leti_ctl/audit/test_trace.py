@@ -1,0 +1,82 @@
+"""Lineage walked back to the problems and the base model, and forward to checkpoints and scores."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import ROOT
+from tests.leti_ctl.audit.made import make_run
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("traced")
+    make_run(folder)
+    return folder / "store"
+
+
+def trace(store: Path, *arguments: str) -> dict[str, Any]:
+    command = [sys.executable, "-m", "leti_ctl", "trace", "made", "--store", str(store), "--json", *arguments]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def sources(tree: dict[str, Any]) -> set[str]:
+    """Return every ref below a tree."""
+    return {tree["ref"]}.union(*(sources(each) for each in tree.get("inputs", [])))
+
+
+def test_a_training_row_leads_back_to_the_problems_and_the_base_model(store: Path) -> None:
+    found = trace(store, "--iteration", "1", "--row", "0")
+    assert {"problem_id", "seed", "solution", "outcome", "program_sha256"} <= set(found["examples"][0])
+    ancestors = sources(found["lineage"])
+    assert {"iterations/0001/checkpoint", "iterations/0000/examples", "iterations/0000/checkpoint"} <= ancestors
+    assert {"iterations/0000/samples/train#0/2", "problems/train", "made by a test"} <= ancestors
+
+
+def test_a_sample_leads_to_the_rows_it_was_trained_in_and_the_row_back_to_it(store: Path) -> None:
+    found = trace(store, "--problem", "train/1", "--sample", "2")
+    assert (found["outcome"], found["error_type"]) == ("failed", "NameError")
+    for row in found["training_rows"]:
+        examples = trace(store, "--row", str(row))["examples"]
+        assert ("train/1", 2) in {(each["problem_id"], each["sample"]) for each in examples}
+
+
+def test_a_problem_leads_forward_to_checkpoints_and_scores(store: Path) -> None:
+    train = trace(store, "--problem", "train/1")["became"]
+    assert [(each["iteration"], each["samples"], each["passed"]) for each in train] == [(0, 4, 1), (1, 4, 1)]
+    assert train[0]["trained_into"] == "iterations/0001/checkpoint"
+    test = trace(store, "--problem", "test/0")["became"]
+    assert [each["scored_in"] for each in test] == [f"iterations/{number:04d}/metrics/test" for number in range(3)]
+    assert all(each["training_rows"] == [] for each in test)
+
+
+def test_scores_lead_back_to_samples_and_executions(store: Path) -> None:
+    found = trace(store, "--scores", "--iteration", "2", "--split", "test")
+    assert found["metrics"]["num_samples"] == 6
+    assert {"iterations/0002/samples/test", "iterations/0002/executions/test"} <= sources(found["lineage"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "needs one of --row"),
+        (["--row", "999"], "has 7 rows, from 0"),
+        (["--problem", "train/9"], "no split of the run has it"),
+        (["--problem", "train/1", "--sample", "9"], "has no sample 9"),
+    ],
+)
+def test_what_is_not_there_is_one_line(arguments: list[str], message: str, store: Path) -> None:
+    command = [sys.executable, "-m", "leti_ctl", "trace", "made", "--store", str(store), *arguments]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert done.stderr.count("\n") == 1
