@@ -27,7 +27,7 @@ _Dumper.add_representer(str, _represent_text)
 
 def to_yaml(manifest: Mapping[str, Any]) -> str:
     """Return one object as YAML."""
-    return yaml.dump(dict(manifest), Dumper=_Dumper, sort_keys=False, width=1000, allow_unicode=True)
+    return yaml.dump(dict(manifest), Dumper=_Dumper, sort_keys=False, width=1000)
 
 
 def file_name(manifest: Mapping[str, Any]) -> str:
