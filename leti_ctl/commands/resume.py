@@ -40,12 +40,11 @@ def resume(
     wanted = specs.override(control.current_spec(opened), overrides=overrides, iterations=iterations)
     before = control.last_backend(opened)
     choice = contexts.choose_again(backend, before, "where the run was last")
-    click.echo(f"backend {choice.backend} ({choice.why})", err=True)
     if choice.backend == "argo":
         from leti_ctl.backends.argo import drive
 
-        asked = drive.Wanted(contexts.current()[1], profile, follow, as_json, take_over)
+        asked = drive.Wanted(contexts.current()[1], profile, choice.why, follow, as_json, take_over)
         drive.resume(opened, wanted, asked)
         return
     control.amend(opened, wanted)
-    launch.drive(opened, wanted, as_json=as_json, take_over=take_over)
+    launch.drive(opened, wanted, why=choice.why, as_json=as_json, take_over=take_over)

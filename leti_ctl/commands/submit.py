@@ -64,7 +64,7 @@ def submit(
     if choice.backend == "argo":
         from leti_ctl.backends.argo.drive import Wanted
 
-        wanted = Wanted(contexts.current()[1], profile, follow, as_json)
+        wanted = Wanted(contexts.current()[1], profile, choice.why, follow, as_json)
         _submit_to_cluster(spec, name, store_uri, wanted, dry_run)
         return
     if dry_run == "server":
@@ -73,8 +73,7 @@ def submit(
         launch.print_plan(spec, as_json=as_json)
         return
     run = launch.create(spec, store_uri, name)
-    click.echo(f"backend local ({choice.why})", err=True)
-    launch.drive(run, spec, as_json=as_json)
+    launch.drive(run, spec, why=choice.why, as_json=as_json)
 
 
 def _submit_to_cluster(spec: RunSpec, name: str, store_uri: str, wanted: Wanted, dry_run: str | None) -> None:

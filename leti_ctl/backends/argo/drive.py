@@ -27,6 +27,8 @@ class Wanted(NamedTuple):
 
     context: Context
     profile: str | None
+    why: str
+    """Why the run goes to a cluster."""
     follow: bool
     as_json: bool
     take_over: bool = False
@@ -140,7 +142,8 @@ def agree(stored: str, found: dict[str, Any]) -> str:
 
 
 def _follow(run: Run, record: control.Workflow, cluster: Cluster, wanted: Wanted) -> None:
-    click.echo(f"run {run.name} is workflow {record.namespace}/{record.name}, artifacts in {run.uri}", err=True)
+    where = f"workflow {record.namespace}/{record.name} (backend argo: {wanted.why})"
+    click.echo(f"run {run.name} is {where}, artifacts in {run.uri}", err=True)
     if record.url:
         click.echo(record.url, err=True)
     if not wanted.follow:

@@ -40,7 +40,7 @@ def follow(run: Run, record: control.Workflow, cluster: Cluster, wanted: Filter)
             if uid not in readers and _may_match(pod, wanted) and _has_begun(pod):
                 readers[uid] = threading.Thread(target=_pump, args=(cluster, pod, wanted, lines), daemon=True)
                 readers[uid].start()
-        yield from _drain(lines, NEW_PODS_SECONDS)
+        yield from _drain(lines, 0.0 if ended else NEW_PODS_SECONDS)
         if ended:
             while any(reader.is_alive() for reader in readers.values()) or not lines.empty():
                 yield from _drain(lines, 0.2)
@@ -51,7 +51,7 @@ def _drain(lines: queue.SimpleQueue[Entry | BaseException], seconds: float) -> I
     """Yield what arrives until nothing has for so many seconds."""
     while True:
         try:
-            found = lines.get(timeout=seconds)
+            found = lines.get(timeout=seconds) if seconds else lines.get_nowait()
         except queue.Empty:
             return
         if isinstance(found, BaseException):
