@@ -15,6 +15,7 @@ import importlib.metadata as metadata
 import py_compile
 import re
 import shutil
+import subprocess
 import sys
 import sysconfig
 from collections.abc import Iterator
@@ -49,6 +50,7 @@ def lay(target: Path) -> None:
     _copy_packages(Path(__file__).parents[2], rootfs.inside(target, site))
     binaries = [path for path in rootfs.inside(target, site).rglob("*.so*") if path.is_file()]
     rootfs.copy_files(target, rootfs.libraries(binaries))
+    _record_packages(target)
     _compile(target)
     rootfs.build_in(rootfs.inside(target, rootfs.shipped_in(Path(sys.base_prefix))))
     for name in ("python", "python3"):
@@ -99,6 +101,25 @@ def _copy_packages(source: Path, site: Path) -> None:
             shutil.copytree(source / name, site / name, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copy2(source / name, site / name)
+
+
+def _record_packages(target: Path) -> None:
+    """Leave Debian's records of the libraries' packages, one file each, where image scanners look for them."""
+    if shutil.which("dpkg-query") is None:
+        return
+    status = target / "var/lib/dpkg/status.d"
+    status.mkdir(parents=True)
+    libraries = [path.relative_to(target) for path in target.glob("lib*/**/*.so*") if path.is_file()]
+    names = [f"*/{library.name}" for library in libraries]
+    for line in _answer("dpkg-query", "--search", *names).splitlines():
+        package, _, path = line.partition(": ")
+        if Path(path).name in {library.name for library in libraries} and "lib" in Path(path).parts[:3]:
+            record = _answer("dpkg-query", "--status", package)
+            (status / package.partition(":")[0]).write_text(record)
+
+
+def _answer(*command: str) -> str:
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout
 
 
 def _compile(target: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from stages.contract.run import Run
 from stages.contract.spec import RunSpec
 from stages.contract.store import LocalStore
 from stages.entrypoint import Job
+from stages.execute import rootfs
 from tests.sandbox import attacks, pod
 from tests.sandbox.attacks import TESTS, Attack
 from tests.sandbox.crossings import CROSSINGS
@@ -76,11 +78,13 @@ LOOKS = [
     _finds("memory that outlives it", _LIBC, "return libc.shmget(77, 4096, 0o1666) >= 0"),
     Attack("everybody's end", "import os\ndef f(x):\n    os.kill(-1, 9)\n    return [x, x + 1]", ("passed", "failed")),
 ]  # fmt: skip
-CATALOGUE = [*attacks.CATALOGUE, *CROSSINGS]
-SLOW = {attack.name for attack in CATALOGUE if "timed_out" in attack.outcomes} - {"E6 fork bomb", "E9 memory of many"}
-PROGRAMS = [attack for attack in CATALOGUE if attack.solution.isascii() and attack.name not in SLOW] + LOOKS
-"""A sample cannot hold what is not a text. Of those that wait for their limit two do: the clock is the same here.
-"""
+REACHING = [
+    attack for attack in [*attacks.CATALOGUE, *CROSSINGS] if attack.name[0] in "CDEF" and attack.solution.isascii()
+]
+"""Attacks whose outcome is a matter of the walls; a sample cannot hold what is not a text."""
+SLOW = {attack.name for attack in REACHING if "timed_out" in attack.outcomes} - {"E6 fork bomb", "E9 memory of many"}
+PROGRAMS = [attack for attack in REACHING if attack.name not in SLOW] + LOOKS
+"""Of those that wait for their limit two do: the clock is the same here."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +108,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def commit_run(store: Path, programs: list[Attack], scratch: Path) -> Run:
     """Commit a run whose samples are the programs, each followed by an honest one."""
     run = Run(LocalStore(store), "r1")
-    sections = {"execute": {"timeout_seconds": 3.0, "memory_mib": 256, "workers": 2}, "task": {"postprocess": "none"}}
+    sections = {"execute": {"timeout_seconds": 5.0, "memory_mib": 256, "workers": 2}, "task": {"postprocess": "none"}}
     run.create(RunSpec.model_validate({**sections, "build": {"solution_ids": "retokenized"}}))
     made = (Input(ref="made by a test", sha256="0" * 64),)
     problems = [Problem(problem_id=attack.name, prompt="", tests=attack.tests) for attack in programs]
@@ -144,6 +148,13 @@ def executed(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Executed:
         description=record.made.environment["sandbox"],
         process=process,
     )
+
+
+def test_the_candidates_root_comes_with_the_image(root: Path, tmp_path: Path) -> None:
+    (tmp_path / "store").mkdir()
+    code = "from stages.execute import rootfs; print(rootfs.minimal_root())"
+    done = pod.Pod(root, tmp_path / "pod", tmp_path / "store").run("python", "-c", code)
+    assert Path(done.stdout.strip()).parent == rootfs.shipped_in(Path(sys.base_prefix)), done.stderr
 
 
 @pytest.mark.parametrize("name", [attack.name for attack in PROGRAMS])
