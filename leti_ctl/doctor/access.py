@@ -6,13 +6,19 @@ import base64
 from collections.abc import Iterator
 
 from leti_ctl.backends.argo.api import ApiError
-from leti_ctl.doctor.cluster import denied
+from leti_ctl.backends.argo.names import PART_OF, STAGE
+from leti_ctl.backends.argo.names import UNTRUSTED as UNTRUSTED_LABEL
+from leti_ctl.doctor.cluster import Object, denied, readable
 from leti_ctl.doctor.report import Check, Finding, Subject, fail, ok, warn
 
 APPLY = "kubectl apply -k manifests/overlays/<yours>"
 ACCOUNTS = ("leti-stage", "leti-execute", "leti-executor", "leti-trainer")
 TOKENS = ("leti-executor", "leti-trainer")
 ARGO, JOBSET = "argoproj.io", "jobset.x-k8s.io"
+IDENTITIES = {"eks": "eks.amazonaws.com/role-arn", "gke": "iam.gke.io/gcp-service-account"}
+"""Annotation of a service account that names its cloud identity."""
+UNTRUSTED = {PART_OF: "leti", STAGE: "execute", UNTRUSTED_LABEL: "true"}
+"""Labels of a pod with model-written code that policies select by."""
 NEEDED: tuple[tuple[str, str, str, tuple[str, ...]], ...] = (
     (ARGO, "workflows", "", ("create", "get", "list", "watch", "patch")),
     (ARGO, "workflowtemplates", "", ("get",)),
@@ -103,9 +109,82 @@ def store(subject: Subject) -> Iterator[Finding]:
     yield ok(", ".join(found))
 
 
+def identity(subject: Subject) -> Iterator[Finding]:
+    """The cloud identities of the stages: there, and execute's its own."""
+    if subject.pools.platform not in IDENTITIES:
+        yield ok("no cloud identities on this platform: keys come from Secrets")
+        return
+    named = {name: _identity(subject, name) for name in ("leti-stage", "leti-execute")}
+    if named["leti-stage"] and named["leti-stage"] == named["leti-execute"]:
+        yield fail(
+            f"leti-stage and leti-execute are both {named['leti-stage']}: model-written code's pod may write "
+            "checkpoints",
+            "give leti-execute a role of its own that reads samples and writes executions only",
+        )
+        return
+    for name, found in named.items():
+        if found is None:
+            yield warn(
+                f"service account {name} names no cloud identity ({IDENTITIES[subject.pools.platform]})",
+                "annotate it, unless Pod Identity, a federated principal or Secret leti-store is used",
+            )
+    if all(named.values()):
+        yield ok(", ".join(f"{name} is {found}" for name, found in named.items()))
+
+
+def _identity(subject: Subject, name: str) -> str | None:
+    found = subject.api.find(subject.api.own("serviceaccounts", name)) or {"metadata": {}}
+    annotations = found["metadata"].get("annotations") or {}
+    named: str | None = annotations.get(IDENTITIES[subject.pools.platform])
+    return named
+
+
+def references(subject: Subject) -> Iterator[Finding]:
+    """Objects that the profile names: pull secrets, priority classes, storage classes, the log repository."""
+    profile, cluster = subject.pools, subject.api
+    pools = profile.pools.values()
+    wanted = {f"Secret {name}": cluster.own("secrets", name) for name in profile.images.pull_secrets}
+    if profile.archive_logs:
+        wanted[f"ConfigMap {profile.archive_logs}"] = cluster.own("configmaps", profile.archive_logs)
+    for name in sorted({pool.priority_class for pool in pools if pool.priority_class}):
+        wanted[f"PriorityClass {name}"] = f"/apis/scheduling.k8s.io/v1/priorityclasses/{name}"
+    for name in sorted({pool.scratch_class for pool in pools if pool.scratch_class}):
+        wanted[f"StorageClass {name}"] = f"/apis/storage.k8s.io/v1/storageclasses/{name}"
+    missing = [what for what, path in wanted.items() if cluster.find(path) is None]
+    if missing:
+        yield fail(
+            f"profile {profile.name} names what is not there: {', '.join(missing)}", "create it, or correct the profile"
+        )
+    else:
+        yield ok(", ".join(wanted) or "the profile names none")
+
+
+def network(subject: Subject) -> Iterator[Finding]:
+    """Whether some policy limits where pods with model-written code may connect to."""
+    found = subject.api.items(subject.api.own("networkpolicies", root="/apis/networking.k8s.io/v1"))
+    walls = [one["metadata"]["name"] for one in found if _limits_untrusted(one["spec"])]
+    if walls:
+        yield ok(f"egress of untrusted pods is limited by {', '.join(walls)}, if the network plug-in enforces policies")
+    else:
+        yield warn(
+            "no NetworkPolicy limits the egress of pods with model-written code",
+            "add manifests/components/network-policies to your overlay",
+        )
+
+
+def _limits_untrusted(spec: Object) -> bool:
+    selector = spec.get("podSelector") or {}
+    labels = selector.get("matchLabels") or {}
+    selects = labels.items() <= UNTRUSTED.items() and not selector.get("matchExpressions")
+    return selects and "Egress" in (spec.get("policyTypes") or ())
+
+
 CHECKS = (
     Check("rights", rights, 40.0),
-    Check("accounts", accounts),
-    Check("tokens", tokens),
-    Check("store settings", store),
+    readable("accounts", accounts),
+    readable("tokens", tokens),
+    readable("identity", identity),
+    readable("references", references),
+    readable("network", network),
+    readable("store settings", store),
 )

@@ -5,15 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 
-from leti_ctl.backends.argo.api import ApiError
-from leti_ctl.doctor.cluster import Object, denied
-from leti_ctl.doctor.report import Check, Finding, Subject, fail, ok, warn
+from leti_ctl.doctor.cluster import Object, readable
+from leti_ctl.doctor.report import Finding, Subject, fail, ok, warn
 from leti_ctl.profiles import Pool, PoolName
 
 GIB = float(1 << 30)
 SCALES = {"": 1.0, "n": 1e-9, "u": 1e-6, "m": 1e-3, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "P": 1e15, "E": 1e18}
 SCALES |= {f"{letter}i": 1024.0**power for power, letter in enumerate("KMGTPE", 1)}
 QUANTITY = re.compile(r"([0-9.]+(?:[eE][-+]?\d+)?)(" + "|".join(sorted(SCALES, key=len, reverse=True)) + ")")
+COUNTED = ("pods", "count/workflows.argoproj.io")
+"""What every pod or run takes one of."""
 REPELS = ("NoSchedule", "NoExecute")
 
 
@@ -27,9 +28,8 @@ def quantity(text: str | float) -> float:
 
 def needs(name: PoolName, pool: Pool, subject: Subject) -> dict[str, float]:
     """Return what the first attempt of a pool's pod asks for, by resource."""
-    wanted = {"cpu": float(pool.cpu), "memory": pool.memory_gib * GIB}
-    if pool.scratch_class is None:
-        wanted["ephemeral-storage"] = pool.scratch_gib * GIB
+    disk = 2 if pool.scratch_class else pool.scratch_gib + 2
+    wanted = {"cpu": float(pool.cpu), "memory": pool.memory_gib * GIB, "ephemeral-storage": disk * GIB}
     if pool.device is not None:
         processes = subject.spec.train.processes if subject.spec else pool.device.count
         shared = name == "train" and pool.device.resource == "nvidia.com/gpu"
@@ -39,13 +39,7 @@ def needs(name: PoolName, pool: Pool, subject: Subject) -> dict[str, float]:
 
 def nodes(subject: Subject) -> Iterator[Finding]:
     """For each pool, the nodes its pods could run on."""
-    try:
-        every = subject.api.api.list("/api/v1/nodes")[0]
-    except ApiError as error:
-        if not denied(error):
-            raise
-        yield warn("nodes may not be listed, so whether the pools exist is unknown", "ask for get and list on nodes")
-        return
+    every = subject.api.items("/api/v1/nodes")
     for name, pool in subject.pools.pools.items():
         selector, tolerated = dict(pool.node_selector), {one.key for one in pool.tolerations}
         if pool.spot and pool.spot.taint:
@@ -99,12 +93,12 @@ def _pool(name: str, wanted: Mapping[str, float], fitting: list[Object], selecto
 
 
 def _amount(resource: str, value: float) -> str:
-    return f"{value / GIB:.1f} GiB" if resource in ("memory", "ephemeral-storage") else f"{value:g}"
+    return f"{value / GIB:.1f} GiB" if _plain(resource) in ("memory", "ephemeral-storage") else f"{value:g}"
 
 
 def quotas(subject: Subject) -> Iterator[Finding]:
     """Whether the namespace's quotas have room for at least one pod of each pool."""
-    found = subject.api.api.list(subject.api.own("resourcequotas"))[0]
+    found = subject.api.items(subject.api.own("resourcequotas"))
     if not found:
         yield warn("no ResourceQuota: a run may take the whole cluster", "set one; manifests/base has an example")
         return
@@ -113,25 +107,26 @@ def quotas(subject: Subject) -> Iterator[Finding]:
 
 
 def _quota(quota: Object, wanted: Mapping[PoolName, Mapping[str, float]]) -> Finding:
-    name = quota["metadata"]["name"]
-    status = quota.get("status") or {}
+    name, status = quota["metadata"]["name"], quota.get("status") or {}
     hard, used = status.get("hard") or quota["spec"].get("hard") or {}, status.get("used") or {}
     left = {key: quantity(value) - quantity(used.get(key, 0)) for key, value in hard.items()}
-    for key, room in left.items():
-        resource = key.removeprefix("requests.").removeprefix("limits.")
-        # Accelerators are the same under requests and limits; processors have no limit, so a quota on it counts none.
-        if key == "limits.cpu":
-            continue
-        need, pool = max((each.get(resource, 0.0), pool) for pool, each in wanted.items())
-        if resource == "pods":
-            need = 1.0
-        if need > room:
-            return fail(
-                f"quota {name}: {key} has {_amount(resource, room)} left, a {pool} pod asks for "
-                f"{_amount(resource, need)}",
-                "raise the quota, or lower the pool's request",
+    if "limits.cpu" in left:
+        return warn(f"quota {name} counts limits.cpu, which leti's pods do not set",
+                    "count requests.cpu instead, or let a LimitRange give containers a default limit")  # fmt: skip
+    asks = {key: max((_asked(key, each), pool) for pool, each in wanted.items()) for key in left}
+    for key, (need, pool) in asks.items():
+        if need > left[key]:
+            found = (
+                f"quota {name}: {key} has {_amount(key, left[key])} left, a {pool} pod asks for {_amount(key, need)}"
             )
-    return ok(f"quota {name}: " + ", ".join(f"{_amount(_plain(key), room)} {key} left" for key, room in left.items()))
+            return fail(found, "raise the quota, or lower the pool's request")
+    rooms = (f"{_amount(key, left[key])} {key} left" for key, (need, _) in asks.items() if need)
+    return ok(f"quota {name}: {', '.join(rooms)}")
+
+
+def _asked(key: str, wanted: Mapping[str, float]) -> float:
+    """What one pod takes of a quota's line."""
+    return 1.0 if key in COUNTED else wanted.get(_plain(key), 0.0)
 
 
 def _plain(key: str) -> str:
@@ -140,7 +135,7 @@ def _plain(key: str) -> str:
 
 def limits(subject: Subject) -> Iterator[Finding]:
     """Whether a LimitRange refuses what the pools' containers ask for."""
-    found = subject.api.api.list(subject.api.own("limitranges"))[0]
+    found = subject.api.items(subject.api.own("limitranges"))
     refused = [refusal for one in found for refusal in _refusals(one, subject)]
     for refusal in refused:
         yield fail(refusal, "raise the LimitRange's max, or lower the pool's request")
@@ -162,4 +157,4 @@ def _refusals(limit_range: Object, subject: Subject) -> Iterator[str]:
                     )
 
 
-CHECKS = (Check("nodes", nodes), Check("quotas", quotas), Check("limit ranges", limits))
+CHECKS = (readable("nodes", nodes), readable("quotas", quotas), readable("limit ranges", limits))

@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from leti_ctl.backends.argo.api import ApiError
-from leti_ctl.doctor.cluster import Cluster, Object, denied, numbers, tag
+from leti_ctl.doctor.cluster import Cluster, Object, denied, numbers, readable, tag
 from leti_ctl.doctor.report import Check, Finding, Subject, fail, ok, warn
 
 ARGO = "/apis/argoproj.io/v1alpha1"
@@ -26,9 +26,9 @@ SYSTEM_NAMESPACES = ("argo", "argo-workflows", "jobset-system", "kueue-system")
 
 def kubernetes(subject: Subject) -> Iterator[Finding]:
     """Whether the API server answers, and how old it is."""
-    found = subject.api.api.get("/version")
+    found = subject.api.find("/version") or {}
     version = str(found.get("gitVersion"))
-    text = f"Kubernetes {version} at {subject.api.api.host}, namespace {subject.api.namespace}"
+    text = f"Kubernetes {version} at {subject.api.host}, namespace {subject.api.namespace}"
     if numbers(version)[:2] < LEAST_KUBERNETES:
         yield fail(text, f"upgrade to {_dots(LEAST_KUBERNETES)} or newer: pod failure policies are missing")
     else:
@@ -101,7 +101,7 @@ def _describes_templates(found: Object) -> bool | None:
 def controllers(cluster: Cluster, program: str) -> list[Object]:
     """Return the deployments that run an image called `program`, cluster-wide or where they usually are."""
     try:
-        every = cluster.api.list("/apis/apps/v1/deployments")[0]
+        every = cluster.items("/apis/apps/v1/deployments")
     except ApiError as error:
         if not denied(error):
             raise
@@ -111,7 +111,7 @@ def controllers(cluster: Cluster, program: str) -> list[Object]:
 
 def _deployments(cluster: Cluster, name: str) -> list[Object]:
     try:
-        return cluster.api.list(f"/apis/apps/v1/namespaces/{name}/deployments")[0]
+        return cluster.items(f"/apis/apps/v1/namespaces/{name}/deployments")
     except ApiError as error:
         if not denied(error):
             raise
@@ -129,7 +129,20 @@ def _program(image: str) -> str:
 
 
 def _version(deployment: Object, program: str) -> str:
-    return next(tag(box["image"]) for box in _containers(deployment) if program in _program(box["image"]))
+    """Return the image's tag, or what the deployment's label says where the image is pinned by digest alone."""
+    image = next(tag(box["image"]) for box in _containers(deployment) if program in _program(box["image"]))
+    return image or str((deployment["metadata"].get("labels") or {}).get("app.kubernetes.io/version", ""))
+
+
+def _option(deployment: Object, name: str) -> str | None:
+    """Return the value of a controller's command-line option, given as `--name value` or `--name=value`."""
+    given = [str(each) for box in _containers(deployment) for each in box.get("args") or ()]
+    for number, each in enumerate(given):
+        if each == name:
+            return given[number + 1] if number + 1 < len(given) else ""
+        if each.startswith(f"{name}="):
+            return each.removeprefix(f"{name}=")
+    return None
 
 
 def controller(subject: Subject) -> Iterator[Finding]:
@@ -170,12 +183,9 @@ def _dots(version: tuple[int, ...]) -> str:
 
 
 def _scope(deployment: Object, place: str, wanted: str) -> Iterator[Finding]:
-    arguments = [str(each) for box in _containers(deployment) for each in box.get("args", ())]
-    if "--namespaced" not in arguments:
+    if _option(deployment, "--namespaced") is None:
         return
-    given = dict(zip(arguments, [*arguments[1:], ""], strict=True))
-    joined = dict(one.split("=", 1) for one in arguments if one.startswith("--managed-namespace="))
-    managed = joined.get("--managed-namespace") or given.get("--managed-namespace") or place.partition("/")[0]
+    managed = _option(deployment, "--managed-namespace") or place.partition("/")[0]
     if managed != wanted:
         yield fail(f"{place} minds namespace {managed} only", f"run it with --managed-namespace {wanted}, or for all")
 
@@ -183,14 +193,14 @@ def _scope(deployment: Object, place: str, wanted: str) -> Iterator[Finding]:
 def settings(subject: Subject) -> Iterator[Finding]:
     """The controller's ConfigMap: what it gives the executor's containers, and whose workflows it takes."""
     cluster = subject.api
-    places = [one["metadata"].get("namespace", "argo") for one in controllers(cluster, "workflow-controller")] or [
-        "argo"
-    ]
-    found = cluster.find(f"/api/v1/namespaces/{places[0]}/configmaps/workflow-controller-configmap")
+    one = next(iter(controllers(cluster, "workflow-controller")), None)
+    place = one["metadata"].get("namespace", "argo") if one else "argo"
+    name = (one and _option(one, "--configmap")) or "workflow-controller-configmap"
+    found = cluster.find(f"/api/v1/namespaces/{place}/configmaps/{name}")
     config = configuration(found or {})
     strict = pod_security(cluster.find(f"/api/v1/namespaces/{cluster.namespace}") or {"metadata": {}}) == "restricted"
     lacks = _lacks((config.get("executor") or {}).get("securityContext") or {})
-    where = f"{places[0]}/workflow-controller-configmap"
+    where = f"{place}/{name}"
     if strict and lacks:
         yield fail(
             f"{where}: executor.securityContext lacks {', '.join(lacks)}, and the namespace enforces restricted",
@@ -310,11 +320,11 @@ def gvisor(subject: Subject) -> Iterator[Finding]:
 
 CHECKS = (
     Check("kubernetes", kubernetes),
-    Check("namespace", namespace),
-    Check("argo CRDs", definitions),
-    Check("argo controller", controller),
-    Check("argo settings", settings),
-    Check("jobset", jobset),
-    Check("kueue", kueue),
-    Check("gvisor", gvisor),
+    readable("namespace", namespace),
+    readable("argo CRDs", definitions),
+    readable("argo controller", controller),
+    readable("argo settings", settings),
+    readable("jobset", jobset),
+    readable("kueue", kueue),
+    readable("gvisor", gvisor),
 )

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from leti_ctl.backends.argo import names, templates
-from leti_ctl.doctor.cluster import Object
-from leti_ctl.doctor.report import Check, Finding, Subject, fail, ok, warn
+from leti_ctl.doctor.cluster import Object, readable
+from leti_ctl.doctor.report import Finding, Subject, fail, ok, warn
 
 ROOT = "/apis/argoproj.io/v1alpha1"
 
@@ -57,4 +57,4 @@ def _images(spec: Object) -> Iterator[Finding]:
         yield ok(f"{len(given)} images, all pinned by digest")
 
 
-CHECKS = (Check("template", template),)
+CHECKS = (readable("template", template),)

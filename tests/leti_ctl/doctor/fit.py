@@ -24,7 +24,7 @@ from tests.kube.kinds import (
 Object = dict[str, Any]
 DIGEST = "sha256:" + "0" * 64
 EXECUTOR = "securityContext: {allowPrivilegeEscalation: false, capabilities: {drop: [ALL]}}"
-BIG = {"cpu": "208", "memory": "2000Gi", "ephemeral-storage": "8000Gi", "pods": "110"}
+BIG = {"cpu": "208", "memory": "2000Gi", "ephemeral-storage": "9000Gi", "pods": "110"}
 
 
 def kind(plural: str) -> Kind:
@@ -78,10 +78,15 @@ def make_fit(server: ApiServer, profile: Profile) -> None:
     edit(server, NAMESPACES, "leti", metadata=strict)
     put(server, RUNTIME_CLASSES, "gvisor", {"handler": "runsc", "scheduling": {"nodeSelector": {"sandbox": "yes"}}})
     for name in ("leti-stage", "leti-execute", "leti-executor", "leti-trainer"):
-        put(server, SERVICE_ACCOUNTS, name, {})
+        role = {"eks.amazonaws.com/role-arn": f"arn:aws:iam::1:role/{name}"}
+        put(server, SERVICE_ACCOUNTS, name, {"metadata": {"annotations": role}})
+    deny = {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
+    put(server, kind("networkpolicies"), "leti-default-deny", {"spec": deny})
     for name in ("leti-executor", "leti-trainer"):
         put(server, SECRETS, f"{name}.service-account-token", {"stringData": {"token": "a.b.c"}})
     put(server, CONFIGMAPS, "leti-store", {"data": {"AWS_REGION": "us-east-1"}})
+    for name in {pool.priority_class for pool in profile.pools.values() if pool.priority_class}:
+        put(server, kind("priorityclasses"), name, {"value": 1})
     put_template(server, profile)
     gpus = profile.pools["train"].node_selector
     put(server, NODES, "plain", node({"sandbox": "yes"}))

@@ -9,6 +9,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+import yaml
 from click.testing import CliRunner, Result
 
 from leti_ctl import profiles
@@ -18,6 +19,7 @@ from leti_ctl.doctor import access, capacity, cluster, examine, install, templat
 from leti_ctl.doctor.report import Finding, Subject
 from leti_ctl.profiles import Profile
 from stages.contract.errors import UsageError
+from tests.conftest import ROOT
 from tests.kube import kinds
 from tests.kube.api import ApiServer, Fault
 from tests.leti_ctl.doctor import fit
@@ -138,6 +140,33 @@ def old_jobset(server: ApiServer) -> None:
     fit.edit(server, kinds.DEPLOYMENTS, "jobset-controller-manager", "jobset-system", **one)
 
 
+def one_role(server: ApiServer) -> None:
+    role = {"annotations": {"eks.amazonaws.com/role-arn": "arn:aws:iam::1:role/leti-stage"}}
+    fit.edit(server, kinds.SERVICE_ACCOUNTS, "leti-execute", metadata=role)
+
+
+def no_role(server: ApiServer) -> None:
+    fit.edit(server, kinds.SERVICE_ACCOUNTS, "leti-execute", metadata={"annotations": {}})
+
+
+def other_config(server: ApiServer) -> None:
+    """Helm names the ConfigMap after its release, and pins images by digest."""
+    image = f"{IMAGE}@{fit.DIGEST}"
+    one = fit.deployment(image, args=["--configmap", "helm-controller-configmap"])
+    fit.edit(server, kinds.DEPLOYMENTS, "workflow-controller", "argo", **one)
+    fit.put(server, kinds.CONFIGMAPS, "helm-controller-configmap", {"data": {"config": "{}"}}, namespace="argo")
+
+
+def ingress_only(server: ApiServer) -> None:
+    spec = {"podSelector": {}, "policyTypes": ["Ingress"]}
+    fit.edit(server, fit.kind("networkpolicies"), "leti-default-deny", spec=spec)
+
+
+def trainers_only(server: ApiServer) -> None:
+    spec = {"podSelector": {"matchLabels": {"leti.dev/stage": "train"}}, "policyTypes": ["Egress"]}
+    fit.edit(server, fit.kind("networkpolicies"), "leti-default-deny", spec=spec)
+
+
 IMAGE = "quay.io/argoproj/workflow-controller"
 SPOILED: list[tuple[str, str, Spoil, tuple[str, ...]]] = [
     ("kubernetes", "fail", old_kubernetes, ("v1.25.9", "1.26")),
@@ -170,6 +199,12 @@ SPOILED: list[tuple[str, str, Spoil, tuple[str, ...]]] = [
     ("tokens", "fail", gone(kinds.SECRETS, "leti-executor.service-account-token"), ("fails to start",)),
     ("tokens", "fail", emptied, ("holds no token",)),
     ("tokens", "warn", forbid("get", "secrets"), ("may not read Secrets",)),
+    ("identity", "fail", one_role, ("are both", "role of its own")),
+    ("identity", "warn", no_role, ("leti-execute names no cloud identity",)),
+    ("network", "warn", ingress_only, ("no NetworkPolicy", "network-policies")),
+    ("network", "warn", trainers_only, ("limits the egress",)),
+    ("network", "warn", forbid("list", "networkpolicies.networking.k8s.io"), ("unknown", "may not list")),
+    ("argo settings", "fail", other_config, ("helm-controller-configmap", "allowPrivilegeEscalation")),
     ("store settings", "warn", gone(kinds.CONFIGMAPS, "leti-store"), ("cloud identity", "create ConfigMap")),
     ("store settings", "fail", keyed, ("leti-store-execute",)),
     ("template", "fail", gone(kinds.TEMPLATES, f"leti-{PROFILE}"), (f"render --profile {PROFILE}",)),
@@ -179,9 +214,10 @@ SPOILED: list[tuple[str, str, Spoil, tuple[str, ...]]] = [
     ("nodes", "warn", gone(kinds.NODES, "gpus"), ("pool train", "autoscaler")),
     ("nodes", "fail", small_gpus, ("8 nvidia.com/gpu", "has 4")),
     ("nodes", "fail", no_plugin, ("device plugin",)),
-    ("nodes", "warn", forbid("list", "nodes"), ("may not be listed",)),
+    ("nodes", "warn", forbid("list", "nodes"), ("unknown", "may not list nodes")),
     ("quotas", "fail", quota(requests_nvidia_com__gpu="4"), ("4 left", "8")),
     ("quotas", "fail", quota(pods="0"), ("pods",)),
+    ("quotas", "warn", quota(limits_cpu="100"), ("limits.cpu", "requests.cpu")),
     ("quotas", "warn", gone(fit.kind("resourcequotas"), "leti"), ("no ResourceQuota",)),
     ("limit ranges", "fail", limit_range, ("LimitRange small", "64Gi memory", "train")),
 ]  # fmt: skip
@@ -200,7 +236,7 @@ def test_one_thing_amiss_is_found_with_its_remedy(
 
 
 def test_every_check_is_seen_to_find_something() -> None:
-    assert {check.name for check in CHECKS} - {"kueue"} == {spoiled[0] for spoiled in SPOILED}
+    assert {check.name for check in CHECKS} - {"kueue", "references"} == {spoiled[0] for spoiled in SPOILED}
 
 
 def test_argo_4_1_under_gvisor_of_ones_own_needs_mount_hints(server: ApiServer) -> None:
@@ -220,6 +256,32 @@ def test_a_queue_is_looked_for_and_must_be_active(server: ApiServer) -> None:
     assert "is stopped" in ask(server, "kueue", queued)[0].found
     fit.edit(server, fit.kind("localqueues"), "gpus", status={})
     assert ask(server, "kueue", queued)[0].level == "ok"
+
+
+def test_what_a_profile_names_must_be_there(server: ApiServer) -> None:
+    fit.make_fit(server, load_profile(PROFILE))
+    names = ("images.pull_secrets=[regcred]", "archive_logs=logs", "pools.train.priority_class=high")
+    naming = load_profile(PROFILE, *names)
+    found = ask(server, "references", naming)[0]
+    assert found.level == "fail" and "Secret regcred, ConfigMap logs, PriorityClass high" in found.found
+    fit.put(server, kinds.SECRETS, "regcred", {})
+    fit.put(server, kinds.CONFIGMAPS, "logs", {})
+    fit.put(server, fit.kind("priorityclasses"), "high", {"value": 1})
+    assert ask(server, "references", naming)[0].level == "ok"
+
+
+def test_the_role_for_people_allows_what_is_asked_for() -> None:
+    rules = yaml.safe_load((ROOT / "manifests" / "base" / "role-user.yaml").read_text())["rules"]
+    allowed = {(g, r, v) for one in rules for g in one["apiGroups"] for r in one["resources"] for v in one["verbs"]}
+    for group, resource, sub, verbs in access.NEEDED:
+        assert {(group, f"{resource}/{sub}" if sub else resource, verb) for verb in verbs} <= allowed
+
+
+def test_the_settings_that_come_with_leti_pass(server: ApiServer) -> None:
+    fit.make_fit(server, load_profile(PROFILE))
+    ours = yaml.safe_load((ROOT / "manifests" / "controller" / "workflow-controller-configmap.yaml").read_text())
+    fit.edit(server, kinds.CONFIGMAPS, "workflow-controller-configmap", "argo", data=ours["data"])
+    assert [finding.level for finding in ask(server, "argo settings")] == ["ok"]
 
 
 def test_a_plain_pod_trains_without_jobset_and_its_account(server: ApiServer) -> None:
