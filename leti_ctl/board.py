@@ -16,7 +16,9 @@ from leti_ctl.pipeline import Unit
 from leti_ctl.sight import Row, State
 
 COLORS: dict[State, str] = {"running": "cyan", "waiting": "yellow", "failed": "red", "done": "green", "open": "dim"}
+SIGNS: dict[State, str] = {"running": "▶", "waiting": "…", "failed": "✗", "done": "✓", "open": "·"}
 SHOWN_NOTES = 2
+SHOWN_PARTS = 32
 
 
 class Picture(NamedTuple):
@@ -105,20 +107,23 @@ def make_board() -> Board:
 
 
 def table(rows: Sequence[Row]) -> Table:
-    """Return the run as a table: an iteration at work in full, one that is done or not begun on one line."""
+    """Return the run as a table: an iteration at work in full, one that is done or not begun on one line.
+
+    Every part has a sign: ✓ done, ▶ running, … waiting, ✗ failed, · none of these.
+    """
     found = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for title in ("iteration", "stage"):
-        found.add_column(title)
-    for title in ("done", "running", "waiting", "failed"):
-        found.add_column(title, justify="right")
+    found.add_column("iteration", justify="right")
+    found.add_column("stage")
+    found.add_column("done", justify="right")
+    found.add_column("parts")
     found.add_column("", overflow="fold")
     for number in dict.fromkeys(row.iteration for row in rows):
         mine = [row for row in rows if row.iteration == number]
         states = {seen.state for row in mine for seen in row.units}
         if states == {"done"}:
-            found.add_row(str(number), "all stages", _count(mine, "done"), "", "", "", Text("done", style="green"))
+            found.add_row(str(number), "all stages", _count(mine, "done"), Text("done", style="green"), "")
         elif states == {"open"}:
-            found.add_row(str(number), Text("to come", style="dim"), "", "", "", "", "")
+            found.add_row(str(number), Text("to come", style="dim"), "", "", "")
         else:
             for row in mine:
                 found.add_row(str(number), row.title, *_cells(row))
@@ -129,12 +134,23 @@ def _cells(row: Row) -> Iterable[Text | str]:
     total = len(row.units)
     done = row.count("done")
     yield Text(f"{done}/{total}", style="green" if done == total else "")
-    for state in ("running", "waiting", "failed"):
-        count = row.count(state)
-        yield Text(str(count), style=COLORS[state]) if count else ""
+    yield _parts(row)
     notes = row.notes
     more = f" (+{len(notes) - SHOWN_NOTES})" if len(notes) > SHOWN_NOTES else ""
     yield Text("; ".join(notes[:SHOWN_NOTES]) + more)
+
+
+def _parts(row: Row) -> Text:
+    """One sign for each part; of very many, how many are in which state."""
+    found = Text()
+    if len(row.units) <= SHOWN_PARTS:
+        for seen in row.units:
+            found.append(SIGNS[seen.state], style=COLORS[seen.state])
+        return found
+    for state, sign in SIGNS.items():
+        if count := row.count(state):
+            found.append(f"{sign}{count} ", style=COLORS[state])
+    return found
 
 
 def _count(rows: Sequence[Row], state: State) -> str:
