@@ -90,6 +90,10 @@ class Pool(Section):
     """Kueue LocalQueue its pods (or JobSet) wait in; null does not wait."""
     priority_class: str | None = None
     """PriorityClass of its pods."""
+    limits: dict[str, str] = {}
+    """More of what its machines offer, by resource name, such as `vpc.amazonaws.com/efa: "32"`."""
+    environment: dict[str, str] = {}
+    """More environment variables, such as NCCL's for the pool's network."""
     pod_labels: dict[str, str] = {}
     """More labels."""
     pod_annotations: dict[str, str] = {}

@@ -7,7 +7,6 @@ platform is `infra_error`, which no later stage turns into a label.
 from __future__ import annotations
 
 import hashlib
-import os
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -19,7 +18,7 @@ from stages.contract.errors import ArtifactError
 from stages.contract.prompts import first_block
 from stages.contract.records import Execution, Outcome, Problem, Sample
 from stages.contract.spec import RunSpec
-from stages.entrypoint import Job
+from stages.entrypoint import Job, threads
 from stages.execute.judge import Judge, Limits, Program, Verdict
 
 
@@ -61,7 +60,8 @@ def accepted(verdict: Verdict, spec: RunSpec) -> Verdict:
 
 def _judge(job: Job, programs: Sequence[Program]) -> list[Verdict]:
     execute = job.spec.execute
-    workers = execute.workers or os.cpu_count() or 1
+    # Not all processors of a cluster's node: a pod is throttled to its share, and programs would run out of time.
+    workers = execute.workers or threads()
     started = time.monotonic()
     with Judge(limits=Limits.from_spec(execute), sandbox=execute.sandbox, workers=workers) as judge:
         job.counters["startup_seconds"] = time.monotonic() - started

@@ -75,6 +75,7 @@ def environment(pool: Pool, image_name: ImageName) -> list[dict[str, str]]:
         "LETI_IMAGE": image(image_name),
         "HOME": f"{SCRATCH}/home",
         "XDG_CACHE_HOME": f"{SCRATCH}/cache",
+        **pool.environment,
     }
     return [{"name": name, "value": value} for name, value in values.items()]
 
@@ -96,6 +97,7 @@ def resources(pool: Pool, *, guaranteed: bool = False, devices: str | None = Non
     limits = dict(asked) if guaranteed else {"memory": memory}
     if pool.device:
         limits[pool.device.resource] = devices or str(pool.device.count)
+    limits |= pool.limits
     return {"requests": asked, "limits": limits}
 
 

@@ -137,6 +137,8 @@ def _pod(
         "metadata": {"labels": labels, **({"annotations": annotations} if annotations else {})},
         # The identity may read this run's samples and write its executions, and nothing else.
         **({"serviceAccountName": "leti-execute"} if sandboxed else {}),
+        # Nor may it write logs: the harness tells what candidates printed in its rows, and nowhere else.
+        **({"archiveLocation": {"archiveLogs": False}} if sandboxed and profile.archive_logs else {}),
         "activeDeadlineSeconds": str(round(pool.deadline_hours * 3600)),
         "retryStrategy": retries.stage(),
         **pods.placement(pool),

@@ -151,6 +151,13 @@ def _pool(profile: Profile, template: str) -> Any:
     return profile.pools[uses.get(template, "light")]  # type: ignore[index]
 
 
+def test_archived_logs_are_those_of_trusted_pods() -> None:
+    spec = workflow_template(load_profile("kind", ["archive_logs=leti-artifacts"]))["spec"]
+    assert spec["archiveLogs"] is True and spec["artifactRepositoryRef"] == {"configMap": "leti-artifacts", "key": "s3"}
+    for one in spec["templates"]:
+        assert one.get("archiveLocation") == ({"archiveLogs": False} if one["name"] == "execute" else None)
+
+
 def test_a_training_pod_takes_one_accelerator_per_process() -> None:
     template = templates("generic", "train_backend=pod", "pools.train.device.count=8")["train"]
     patch = json.loads(substitute(template["podSpecPatch"], SCOPE | {"retries": "0"}))
@@ -161,12 +168,15 @@ def test_what_a_pool_asks_for_is_rendered() -> None:
     made = templates(
         "kind", "pools.generate.queue=team", "pools.generate.priority_class=low", "pools.generate.scratch_class=fast",
         "pools.generate.node_selector={disk: ssd}", "pools.generate.pod_annotations={a/b: c}",
+        "pools.generate.limits={example.com/nic: '2'}", "pools.generate.environment={NCCL_DEBUG: WARN}",
         "pools.generate.tolerations=[{key: gpu}]", "pools.generate.scratch_gib=7",
     )["generate"]  # fmt: skip
     assert made["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "team"
     assert made["metadata"]["annotations"] == {"a/b": "c"}
     assert (made["priorityClassName"], made["nodeSelector"]) == ("low", {"disk": "ssd"})
     assert made["tolerations"] == [{"key": "gpu", "operator": "Exists", "effect": "NoSchedule"}]
+    assert made["container"]["resources"]["limits"]["example.com/nic"] == "2"
+    assert {"name": "NCCL_DEBUG", "value": "WARN"} in made["container"]["env"]
     scratch = made["volumes"][0]["ephemeral"]["volumeClaimTemplate"]["spec"]
     assert (scratch["storageClassName"], scratch["resources"]["requests"]["storage"]) == ("fast", "7Gi")
 
