@@ -16,7 +16,9 @@ from leti_ctl import options
 )
 @options.iterations
 @options.overrides
-@click.option("--profile", metavar="NAME|FILE", help="Node pools to run on; without it, this machine.")
+@click.option(
+    "--profile", metavar="P", help="Node pools to run on: a name or file; default: the context's, else this machine."
+)
 @click.option(
     "--rates", type=click.Path(path_type=Path), metavar="RATES.yaml", help="Your figures, laid over leti's table."
 )
@@ -42,8 +44,8 @@ def estimate(
     """
     import json
 
+    from leti_ctl import contexts, specs
     from leti_ctl import estimate as reckoning
-    from leti_ctl import specs
     from leti_ctl.estimate import layout, text, work
     from leti_ctl.profiles import load_profile
     from stages.contract.errors import UsageError
@@ -53,7 +55,9 @@ def estimate(
     spec = specs.load_spec(preset=preset, file=file, overrides=overrides, iterations=iterations)
     table = reckoning.load_rates(rates)
     size = parameters or work.count_parameters(spec.model.source, table)
-    pools = load_profile(profile) if profile else None
+    context = contexts.current()[1]
+    named = profile or (context.profile if contexts.choose(None).backend == "argo" else None)
+    pools = load_profile(named) if named else None
     found = reckoning.estimate(spec, layout.find(pools, spec, table), table, size)
     data = {**found.as_dict(), "advice": reckoning.advice(spec, found, pools)}
     if as_json:

@@ -19,6 +19,8 @@ IDENTITIES = {"eks": "eks.amazonaws.com/role-arn", "gke": "iam.gke.io/gcp-servic
 """Annotation of a service account that names its cloud identity."""
 UNTRUSTED = {PART_OF: "leti", STAGE: "execute", UNTRUSTED_LABEL: "true"}
 """Labels of a pod with model-written code that policies select by."""
+GATED = "bigcode/the-stack"
+"""Data sets whose names begin so ask for an account that accepted their terms."""
 NEEDED: tuple[tuple[str, str, str, tuple[str, ...]], ...] = (
     (ARGO, "workflows", "", ("create", "get", "list", "watch", "patch")),
     (ARGO, "workflowtemplates", "", ("get",)),
@@ -109,6 +111,17 @@ def store(subject: Subject) -> Iterator[Finding]:
     yield ok(", ".join(found))
 
 
+def hub(subject: Subject) -> Iterator[Finding]:
+    """The hub's token, where the run reads a gated data set."""
+    stream = subject.spec.pretraining.source if subject.spec and subject.spec.uses_pretraining() else ""
+    there = subject.api.find(subject.api.own("secrets", "leti-hub")) is not None
+    if stream.startswith(GATED) and not there:
+        remedy = "accept its terms on the hub, then kubectl create secret generic leti-hub --from-literal=HF_TOKEN=..."
+        yield fail(f"no Secret leti-hub, and {stream} is gated", remedy)
+    else:
+        yield ok("Secret leti-hub" if there else "no Secret leti-hub; only gated models and data need one")
+
+
 def identity(subject: Subject) -> Iterator[Finding]:
     """The cloud identities of the stages: there, and execute's its own."""
     if subject.pools.platform not in IDENTITIES:
@@ -187,4 +200,5 @@ CHECKS = (
     readable("references", references),
     readable("network", network),
     readable("store settings", store),
+    readable("hub token", hub),
 )

@@ -153,6 +153,24 @@ def model(subject: Subject) -> Iterator[Finding]:
         yield ok(f"{source} is in {held[0].parent}") if held else warn(f"{source} is not in {hub}", remedy)
 
 
+def data(subject: Subject) -> Iterator[Finding]:
+    """Whether the benchmark and the pre-training stream come from here or from the hub."""
+    spec = subject.spec
+    if spec is None:
+        return
+    fetched = []
+    if spec.task.name != "basics" and not _is_here(spec.task.source):
+        fetched.append(f"task {spec.task.name}")
+    if spec.uses_pretraining() and spec.pretraining.source != "stdlib" and not _is_here(spec.pretraining.source):
+        fetched.append(f"pretraining.source {spec.pretraining.source}")
+    remedy = "prepare downloads it; give it network access, and HF_TOKEN of an account that accepted its terms if gated"
+    yield warn(f"from the hub: {', '.join(fetched)}", remedy) if fetched else ok("benchmark and stream come with leti")
+
+
+def _is_here(source: str | None) -> bool:
+    return source is not None and Path(source).expanduser().exists()
+
+
 def _wheel(held: list[Path]) -> Iterator[Finding]:
     wheel = os.environ.get("LETI_MODEL_WHEEL")
     if held:
@@ -178,6 +196,7 @@ CHECKS = (
     Check("machine", processors),
     Check("disk", room),
     Check("model", model),
+    Check("data", data),
 )
 CLIENT = (Check("python", python), Check("packages", extras))
 """What matters of this machine when a cluster does the work."""

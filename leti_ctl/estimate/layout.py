@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import NamedTuple
 
 from leti_ctl.backends.local import SLOTS
@@ -12,6 +14,8 @@ from leti_ctl.pipeline import Unit
 from leti_ctl.profiles import POOLS, PoolName, Profile, refuse
 from stages.contract.spec import RunSpec
 
+DRIVERS = Path("/proc/driver/nvidia/gpus")
+KNOWN_GPUS = ("l4", "a10g", "l40s", "a100", "h100", "h200")
 PODS = "pods"
 FREE = "free"
 """Price key of machines whose time costs nothing."""
@@ -63,13 +67,27 @@ def pool_name(unit: Unit) -> PoolName:
     return "sandbox" if unit.load == "sandbox" else "light"
 
 
-def this_machine() -> Layout:
-    """Return the local backend on this machine's processors."""
+def this_machine(drivers: Path = DRIVERS) -> Layout:
+    """Return the local backend on this machine's processors, and on its GPUs where there are any of a known kind."""
     cores = len(os.sched_getaffinity(0))
     pool = Pool("cpu", cores, cores, FREE, spot=False, start=None)
-    pools: dict[PoolName, Pool] = {"light": pool, "sandbox": pool, "generate": pool, "train": pool}
+    pools: dict[PoolName, Pool] = dict.fromkeys(POOLS, pool)
+    gpus = local_gpus(drivers)
+    if gpus:
+        pools["generate"] = pools["train"] = pool._replace(accelerator=gpus[0], devices=len(gpus))
     places = {str(load): count for load, count in SLOTS.items()}
-    return Layout(f"local, {cores} cores", pools, places, plans=False)
+    devices = f"{cores} cores" + (f", {len(gpus)} x {gpus[0]}" if gpus else "")
+    return Layout(f"local, {devices}", pools, places, plans=False)
+
+
+def local_gpus(drivers: Path = DRIVERS) -> list[str]:
+    """Return the GPUs that NVIDIA's driver tells of, as the table of rates names them; others are left out."""
+    found = []
+    for information in sorted(drivers.glob("*/information")):
+        named = re.search(r"Model:\s*(.+)", information.read_text())
+        words = re.split(r"[^a-z0-9]+", named[1].lower()) if named else []
+        found += [known for known in KNOWN_GPUS if known in words]
+    return found
 
 
 def of_profile(profile: Profile, spec: RunSpec, rates: Rates) -> Layout:

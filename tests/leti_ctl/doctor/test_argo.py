@@ -19,6 +19,7 @@ from leti_ctl.doctor import access, capacity, cluster, examine, install, templat
 from leti_ctl.doctor.report import Finding, Subject
 from leti_ctl.profiles import Profile
 from stages.contract.errors import UsageError
+from stages.contract.spec import RunSpec
 from tests.conftest import ROOT
 from tests.kube import kinds
 from tests.kube.api import ApiServer, Fault
@@ -41,11 +42,11 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ApiServe
         yield running
 
 
-def ask(server: ApiServer, name: str, profile: Profile | None = None) -> list[Finding]:
+def ask(server: ApiServer, name: str, profile: Profile | None = None, spec: RunSpec | None = None) -> list[Finding]:
     """Return what one check finds."""
     loaded = profile or load_profile(PROFILE)
     reached = cluster.reach(Context(profile=PROFILE, namespace="leti"), None)
-    subject = replace(Subject("s3://unused/here"), profile=loaded, cluster=reached["cluster"])
+    subject = replace(Subject("s3://unused/here", spec), profile=loaded, cluster=reached["cluster"])
     return [finding for _, finding in examine([check for check in CHECKS if check.name == name], subject)]
 
 
@@ -236,7 +237,9 @@ def test_one_thing_amiss_is_found_with_its_remedy(
 
 
 def test_every_check_is_seen_to_find_something() -> None:
-    assert {check.name for check in CHECKS} - {"kueue", "references"} == {spoiled[0] for spoiled in SPOILED}
+    assert {check.name for check in CHECKS} - {"kueue", "references", "hub token"} == {
+        spoiled[0] for spoiled in SPOILED
+    }
 
 
 def test_argo_4_1_under_gvisor_of_ones_own_needs_mount_hints(server: ApiServer) -> None:
@@ -268,6 +271,21 @@ def test_what_a_profile_names_must_be_there(server: ApiServer) -> None:
     fit.put(server, kinds.CONFIGMAPS, "logs", {})
     fit.put(server, fit.kind("priorityclasses"), "high", {"value": 1})
     assert ask(server, "references", naming)[0].level == "ok"
+
+
+def test_a_gated_stream_needs_the_hubs_token(server: ApiServer) -> None:
+    gated = RunSpec.model_validate({"pretraining": {"source": "bigcode/the-stack"}})
+    assert ask(server, "hub token", spec=gated)[0].level == "fail"
+    assert ask(server, "hub token", spec=RunSpec())[0].level == "ok"
+    fit.put(server, kinds.SECRETS, "leti-hub", {"stringData": {"HF_TOKEN": "x"}})
+    assert ask(server, "hub token", spec=gated)[0].level == "ok"
+
+
+def test_a_run_on_fewer_gpus_fits_smaller_nodes(server: ApiServer) -> None:
+    fit.make_fit(server, load_profile(PROFILE))
+    small_gpus(server)
+    assert "fail" in [finding.level for finding in ask(server, "nodes")]
+    assert {finding.level for finding in ask(server, "nodes", spec=RunSpec())} == {"ok"}
 
 
 def test_the_role_for_people_allows_what_is_asked_for() -> None:

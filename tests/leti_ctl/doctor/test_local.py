@@ -139,6 +139,13 @@ def test_a_model_is_looked_for_where_prepare_finds_it(monkeypatch: pytest.Monkey
     assert level("smollm2-135m-instruct") == "fail"
 
 
+def test_what_comes_from_the_hub_is_told() -> None:
+    assert next(machine.data(Subject("unused", RunSpec()))).level == "ok"
+    fetching = RunSpec.model_validate({"task": {"name": "mbpp"}, "pretraining": {"source": "bigcode/the-stack"}})
+    found = next(machine.data(Subject("unused", fetching)))
+    assert found.level == "warn" and "task mbpp, pretraining.source bigcode/the-stack" in found.found
+
+
 def test_the_subject_knows_the_run_that_is_planned() -> None:
     known = registry.subject("store", preset="quickstart", file=None)
     assert known.spec is not None and known.parameters == 134_515_008

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import struct
 from functools import cache
@@ -226,6 +227,28 @@ def test_what_a_person_should_know_is_said() -> None:
     )
     assert [line.split()[0] for line in said] == ["stop.max_gpu_hours", "train.checkpoint_steps", "train.processes"]
     assert silent == []
+
+
+def test_this_machines_gpus_are_reckoned_with(tmp_path: Path) -> None:
+    for number in range(2):
+        (tmp_path / f"0000:0{number}:00.0").mkdir()
+        (tmp_path / f"0000:0{number}:00.0" / "information").write_text("Model: \t\t NVIDIA H100 80GB HBM3\nIRQ: 1\n")
+    where = layout.this_machine(tmp_path)
+    assert (where.pools["train"].accelerator, where.pools["train"].devices) == ("h100", 2)
+    assert where.pools["sandbox"].accelerator == "cpu" and "2 x h100" in where.name
+    assert layout.local_gpus(tmp_path / "absent") == []
+    spec = spec_of("leti-350m", "iterations=1", "train.processes=2")
+    assert estimate_of(spec, where).as_dict()["total"]["accelerator_hours"]["likely"] > 0
+
+
+def test_the_contexts_profile_counts_where_none_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "config.yaml").write_text("current: c\ncontexts: {c: {backend: argo, profile: gke-l4}}\n")
+    monkeypatch.setenv("LETI_CONFIG", str(tmp_path / "config.yaml"))
+    done = CliRunner().invoke(command, ["--preset", "quickstart", "--json"])
+    assert json.loads(done.output)["backend"] == "argo, profile gke-l4"
+    monkeypatch.setenv("LETI_BACKEND", "local")
+    done = CliRunner().invoke(command, ["--preset", "quickstart", "--json"])
+    assert json.loads(done.output)["backend"].startswith("local")
 
 
 def test_actuals_add_up_what_parts_recorded(tmp_path: Path) -> None:
