@@ -271,5 +271,5 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "min": lambda *values: min(map(_number, values)),
     "max": lambda *values: max(map(_number, values)),
     "len": len,
-    "sprig.replace": lambda old, new, text: text.replace(old, new),
+    "replace": lambda text, old, new: text.replace(old, new),
 }

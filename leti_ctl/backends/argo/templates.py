@@ -248,8 +248,8 @@ def _unit_labels(varied: tuple[str, ...]) -> dict[str, str]:
     values = {
         "iteration": (names.ITERATION, "{{inputs.parameters.iteration}}"),
         "split": (names.SPLIT, "{{inputs.parameters.split}}"),
-        # A label holds no slash.
-        "part": (names.PART, "{{=sprig.replace('/', '-of-', inputs.parameters.part)}}"),
+        # A label holds no slash. The function is expr's own: sprig's of that name is deprecated from Argo 3.7 on.
+        "part": (names.PART, "{{=replace(inputs.parameters.part, '/', '-of-')}}"),
     }
     return dict(values[name] for name in varied)
 
