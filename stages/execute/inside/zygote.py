@@ -16,6 +16,7 @@ import resource
 import signal
 import socket
 import sys
+import time
 from types import ModuleType
 from typing import Any
 
@@ -38,6 +39,7 @@ PRELOADED = (
 """
 
 SCRATCH = "/tmp"
+ROOM_SECONDS = 2.0
 
 
 def main(config: dict[str, Any]) -> None:
@@ -100,7 +102,7 @@ class Zygote:
     def _fork(self, request: dict[str, Any]) -> None:
         ours, theirs = socket.socketpair()
         out, into = os.pipe()
-        pid = os.fork()
+        pid = _fork_once_there_is_room()
         if pid == 0:
             self._become(request, theirs, into)
         self.children.add(pid)
@@ -164,6 +166,18 @@ class Zygote:
                 break
             status = code if finished == pid else status
         return status
+
+
+def _fork_once_there_is_room() -> int:
+    """Fork; what was killed a moment ago counts against the limit until the kernel is done with it."""
+    deadline = time.monotonic() + ROOM_SECONDS
+    while True:
+        try:
+            return os.fork()
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
 
 
 def _kill_group(pid: int) -> None:
