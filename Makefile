@@ -1,6 +1,6 @@
 # leti: `make demo` and `make test` are all a fresh machine needs.
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format bench lock clean
+.PHONY: help demo test check format bench manifests lock clean
 PYTHON ?= python3
 STORE ?= leti-store
 SANDBOX ?= gvisor
@@ -33,6 +33,9 @@ format: .venv/ready ## rewrite the sources in house style
 bench: .venv/ready ## the figures in benchmarks/, measured here
 	@for each in benchmarks/*/__main__.py; do \
 	  name=$$(basename $$(dirname $$each)); echo "== $$name"; $(BIN)/python -m benchmarks.$$name || exit 1; done
+
+manifests: .venv/ready ## render the WorkflowTemplates of every profile into manifests/workflows
+	$(BIN)/leti-ctl render --out manifests/workflows
 
 lock: .venv/ready ## write the versions of this environment to constraints.txt
 	sh scripts/lock.sh
