@@ -95,7 +95,7 @@ class Decoder:
         for number, prompt in enumerate(prompts):
             if prompt.limit == 0:
                 yield [Written(number, sample, [], "length") for sample in range(len(prompt.seeds))]
-        waiting = _queue(prompts)
+        waiting = queue(prompts)
         size = min(self.batch_size, len(waiting))
         columns = max((row.prompt_length + row.limit for row in waiting), default=0) + SLACK_COLUMNS
         while waiting or self._rows:
@@ -194,7 +194,7 @@ class Decoder:
         self._prefills = [prefill for prefill in self._prefills if needed in prefill.rows]
 
 
-def _queue(prompts: Sequence[Prompt]) -> deque[Row]:
+def queue(prompts: Sequence[Prompt]) -> deque[Row]:
     """Return the samples to write, those with the longest prompts first, a prompt's samples side by side."""
     order = sorted(range(len(prompts)), key=lambda number: -len(prompts[number].ids))
     return deque(

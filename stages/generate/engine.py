@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol, TypedDict
 
 from stages.contract.records import FinishReason
 from stages.contract.spec import RunSpec, Sampling
@@ -51,6 +51,13 @@ class Engine(Protocol):
         ...
 
 
+class Settings(TypedDict):
+    """What engines with a model are made with, beside its folder."""
+
+    batch_size: int
+    dtype: Literal["float32", "bfloat16"]
+
+
 def load_engine(spec: RunSpec, checkpoint: Path) -> Engine:
     """Return the engine that the spec names, with the checkpoint's model."""
     if spec.generate.engine == "scripted":
@@ -59,6 +66,15 @@ def load_engine(spec: RunSpec, checkpoint: Path) -> Engine:
         assert spec.generate.script is not None, "the spec refuses a scripted engine without a script"
         return ScriptedEngine(Path(spec.generate.script), checkpoint)
     # torch and transformers take seconds to import; the scripted engine does without.
+    settings: Settings = {"batch_size": spec.generate.batch_size, "dtype": spec.model.dtype}
+    if spec.generate.engine == "vllm":
+        from stages.generate.paged import VllmEngine
+
+        return VllmEngine(checkpoint, **settings)
+    if spec.generate.engine == "static":
+        from stages.generate.static import StaticEngine
+
+        return StaticEngine(checkpoint, **settings)
     from stages.generate.transformer import TransformersEngine
 
-    return TransformersEngine(checkpoint, batch_size=spec.generate.batch_size, dtype=spec.model.dtype)
+    return TransformersEngine(checkpoint, **settings)

@@ -34,10 +34,15 @@ def uniforms(seeds: NDArray[np.uint64], positions: NDArray[np.uint64]) -> NDArra
 
 
 class Sampler:
-    """Draws tokens as a `Sampling` says; `banned` ids are never drawn."""
+    """Draws tokens as a `Sampling` says; `banned` ids are never drawn.
 
-    def __init__(self, sampling: Sampling, banned: Iterable[int], device: torch.device) -> None:
-        self.sampling = sampling
+    `static` keeps to operations whose shapes do not depend on what is drawn; the tokens are the same.
+    """
+
+    def __init__(
+        self, sampling: Sampling, banned: Iterable[int], device: torch.device, *, static: bool = False
+    ) -> None:
+        self.sampling, self.static = sampling, static
         self.banned = torch.tensor(sorted(banned), dtype=torch.long, device=device)
 
     def draw(self, logits: Tensor, draws: Tensor) -> Tensor:
@@ -49,7 +54,7 @@ class Sampler:
         if self.sampling.temperature == 0:
             return logits.argmax(-1)
         weights = torch.softmax(logits.float() / self.sampling.temperature, -1)
-        return pick(self._truncated(weights), draws)
+        return pick(self._truncated(weights), draws, static=self.static)
 
     def _truncated(self, weights: Tensor) -> Tensor:
         """Set what top-k and then the nucleus leave out to zero; tokens as likely as the last one kept stay."""
@@ -58,21 +63,25 @@ class Sampler:
             last = weights.topk(top_k).values[:, -1:]
             weights = weights.where(weights >= last, 0)
         if top_p < 1:
-            weights = weights.where(weights >= _nucleus_border(weights, top_p), 0)
+            looked_at = weights.shape[-1] if self.static else LIKELIEST
+            weights = weights.where(weights >= _nucleus_border(weights, top_p, looked_at), 0)
         return weights
 
 
-def pick(weights: Tensor, draws: Tensor) -> Tensor:
+def pick(weights: Tensor, draws: Tensor, *, static: bool = False) -> Tensor:
     """Return per row the first id whose running sum exceeds `draw` times the row's sum; zero weights are never hit."""
     # In single precision the running sum over a vocabulary is off by more than a rare token's probability.
     running = weights.cumsum(-1, dtype=torch.float64)
-    return torch.searchsorted(running, (draws * running[:, -1]).unsqueeze(-1), right=True).squeeze(-1)
+    mark = (draws * running[:, -1]).unsqueeze(-1)
+    if static:  # compilers of static shapes know no binary search; counting finds the same id
+        return (running <= mark).sum(-1)
+    return torch.searchsorted(running, mark, right=True).squeeze(-1)
 
 
-def _nucleus_border(weights: Tensor, top_p: float) -> Tensor:
+def _nucleus_border(weights: Tensor, top_p: float, looked_at: int) -> Tensor:
     """Return per row ([rows, 1]) the smallest weight in the smallest set of likeliest tokens with mass `top_p`."""
     total = weights.sum(-1, keepdim=True)
-    for count in (min(LIKELIEST, weights.shape[-1]), weights.shape[-1]):
+    for count in (min(looked_at, weights.shape[-1]), weights.shape[-1]):
         likeliest = weights.topk(count).values
         before = likeliest.cumsum(-1) - likeliest
         kept = before < top_p * total

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from time import perf_counter
-from typing import Literal
+from typing import Literal, Protocol
 
 import torch
 from safetensors import SafetensorError
@@ -14,16 +14,27 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
 from stages.contract.errors import ModelError
-from stages.contract.rules import PROMPT_MULTIPLE
 from stages.contract.spec import Sampling
+from stages.device import count_accelerators, find_device
 from stages.entrypoint import threads
 from stages.generate.codec import Codec
-from stages.generate.decode import Decoder, Prompt, Written
+from stages.generate.decode import Decoder, Prompt, Tally, Written
 from stages.generate.engine import Completed, Completion, Progress, Request
+from stages.generate.limits import token_limit
 from stages.generate.sampling import Sampler
 
 log = logging.getLogger("leti")
 ATTENTION_KINDS = {"full_attention", "sliding_attention"}
+
+
+class AnyDecoder(Protocol):
+    """Writes the samples of many prompts."""
+
+    tally: Tally
+
+    def run(self, prompts: Sequence[Prompt]) -> Iterator[list[Written]]:
+        """Yield samples as they end."""
+        ...
 
 
 class TransformersEngine:
@@ -36,15 +47,13 @@ class TransformersEngine:
         self.model = load_model(checkpoint, getattr(torch, dtype))
         self.context = context_length(self.model)
         self.batch_size = batch_size
-        accelerators = float(torch.cuda.device_count())  # what the pod holds, used or not
+        accelerators = float(count_accelerators())  # what the pod holds, used or not
         self.counters: dict[str, float] = {"load_seconds": perf_counter() - started, "accelerators": accelerators}
 
     def generate(self, requests: Sequence[Request], sampling: Sampling, progress: Progress) -> Iterator[Completed]:
         """Yield one answer per request, in order, after all of them are written."""
         prompts = [self._prompt(request, sampling) for request in requests]
-        decoder = Decoder(
-            self.model, Sampler(sampling, self._banned(), self.model.device), self.codec.ends, self.batch_size
-        )
+        decoder = self.make_decoder(sampling)
         written: list[list[Written | None]] = [[None] * len(prompt.seeds) for prompt in prompts]
         done = 0
         for ended in decoder.run(prompts):
@@ -55,6 +64,11 @@ class TransformersEngine:
         self.counters |= {name: float(value) for name, value in vars(decoder.tally).items()}
         for prompt, samples in zip(prompts, written, strict=True):
             yield Completed(len(prompt.ids), [self._complete(prompt, one) for one in samples if one])
+
+    def make_decoder(self, sampling: Sampling) -> AnyDecoder:
+        """Return what writes the samples."""
+        sampler = Sampler(sampling, self._banned(), self.model.device)
+        return Decoder(self.model, sampler, self.codec.ends, self.batch_size)
 
     def _prompt(self, request: Request, sampling: Sampling) -> Prompt:
         ids = self.codec.encode(request.prompt, request.reward_token)
@@ -72,14 +86,6 @@ class TransformersEngine:
         return ({*self.codec.special} | set(range(self.codec.size, rows))) - self.codec.ends
 
 
-def token_limit(num_prompt_tokens: int, sampling: Sampling) -> int:
-    """Return how many tokens a solution may have: the paper's reading of the limit, or the official code's."""
-    if sampling.length_mode == "new_tokens":
-        return sampling.max_new_tokens
-    padded = -(-num_prompt_tokens // PROMPT_MULTIPLE) * PROMPT_MULTIPLE
-    return max(0, sampling.max_new_tokens - padded)
-
-
 def context_length(model: PreTrainedModel) -> int:
     """Return how many tokens the model can attend to; `ModelError` where it does not work by attention alone."""
     config = model.config.get_text_config()
@@ -94,7 +100,7 @@ def context_length(model: PreTrainedModel) -> int:
 
 
 def load_model(folder: Path, dtype: torch.dtype) -> PreTrainedModel:
-    """Return the folder's model, ready to sample, on the GPU if there is one."""
+    """Return the folder's model, ready to sample, on this process's device."""
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     try:
@@ -102,4 +108,7 @@ def load_model(folder: Path, dtype: torch.dtype) -> PreTrainedModel:
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         reason = str(error).strip().partition("\n")[0]
         raise ModelError(f"checkpoint {folder} cannot be loaded: {reason}") from error
-    return model.eval().to("cuda" if torch.cuda.is_available() else "cpu")
+    device = find_device()
+    if device.type == "tpu" and dtype == torch.float32:
+        torch.set_float32_matmul_precision("highest")  # else TPUs multiply in bf16
+    return model.eval().to(device)
