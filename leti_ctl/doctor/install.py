@@ -145,16 +145,29 @@ def _option(deployment: Object, name: str) -> str | None:
     return None
 
 
+def _argo(subject: Subject) -> Object | None:
+    """Return Argo's controller, of several the one that minds the runs' namespace."""
+    found = controllers(subject.api, "workflow-controller")
+    return min(found, key=lambda one: _minds(one) not in (None, subject.api.namespace), default=None)
+
+
+def _minds(deployment: Object) -> str | None:
+    """Return the one namespace a controller minds, None for all."""
+    if _option(deployment, "--namespaced") is None:
+        return None
+    own: str = deployment["metadata"].get("namespace", "")
+    return _option(deployment, "--managed-namespace") or own
+
+
 def controller(subject: Subject) -> Iterator[Finding]:
     """Argo's controller: running, of a version the profile is made for, and minding this namespace."""
-    found = controllers(subject.api, "workflow-controller")
-    if not found:
+    one = _argo(subject)
+    if one is None:
         yield warn(
             "the deployment of Argo's controller was not found, or may not be read",
             "without it nothing starts: look for a pod workflow-controller, or " + INSTALL_ARGO,
         )
         return
-    one = found[0]
     place = f"{one['metadata'].get('namespace', '?')}/{one['metadata']['name']}"
     version = numbers(_version(one, "workflow-controller"))
     text = f"{place} {_version(one, 'workflow-controller') or 'of an unknown version'}"
@@ -162,7 +175,9 @@ def controller(subject: Subject) -> Iterator[Finding]:
     ready = one.get("status", {}).get("readyReplicas", 0)
     if not ready:
         yield fail(f"{place} has no ready pod", f"kubectl describe deployment -n {place.replace('/', ' ')}")
-    yield from _scope(one, place, subject.api.namespace)
+    if _minds(one) not in (None, subject.api.namespace):
+        remedy = f"run it with --managed-namespace {subject.api.namespace}, or for all"
+        yield fail(f"{place} minds namespace {_minds(one)} only", remedy)
 
 
 def _supported(text: str, version: tuple[int, ...], subject: Subject) -> Finding:
@@ -182,24 +197,17 @@ def _dots(version: tuple[int, ...]) -> str:
     return ".".join(map(str, version))
 
 
-def _scope(deployment: Object, place: str, wanted: str) -> Iterator[Finding]:
-    if _option(deployment, "--namespaced") is None:
-        return
-    managed = _option(deployment, "--managed-namespace") or place.partition("/")[0]
-    if managed != wanted:
-        yield fail(f"{place} minds namespace {managed} only", f"run it with --managed-namespace {wanted}, or for all")
-
-
 def settings(subject: Subject) -> Iterator[Finding]:
     """The controller's ConfigMap: what it gives the executor's containers, and whose workflows it takes."""
     cluster = subject.api
-    one = next(iter(controllers(cluster, "workflow-controller")), None)
+    one = _argo(subject)
     place = one["metadata"].get("namespace", "argo") if one else "argo"
     name = (one and _option(one, "--configmap")) or "workflow-controller-configmap"
     found = cluster.find(f"/api/v1/namespaces/{place}/configmaps/{name}")
     config = configuration(found or {})
     strict = pod_security(cluster.find(f"/api/v1/namespaces/{cluster.namespace}") or {"metadata": {}}) == "restricted"
-    lacks = _lacks((config.get("executor") or {}).get("securityContext") or {})
+    executor = config.get("executor")
+    lacks = _lacks((executor.get("securityContext") or {}) if isinstance(executor, dict) else {})
     where = f"{place}/{name}"
     if strict and lacks:
         yield fail(
@@ -310,8 +318,9 @@ def gvisor(subject: Subject) -> Iterator[Finding]:
         )
         return
     yield ok(f"RuntimeClass {name}, handler {found.get('handler')}")
-    argo = [numbers(_version(one, "workflow-controller")) for one in controllers(subject.api, "workflow-controller")]
-    if any(version[:2] >= (4, 1) for version in argo) and profile.platform != "gke" and not profile.mount_hints:
+    argo = _argo(subject)
+    watches = argo is not None and numbers(_version(argo, "workflow-controller"))[:2] >= (4, 1)
+    if watches and profile.platform != "gke" and not profile.mount_hints:
         yield fail(
             "Argo 4.1 under self-managed gVisor without mount hints: its executor never sees the main container end",
             "set mount_hints: true in the profile",

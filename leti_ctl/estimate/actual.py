@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from leti_ctl import control
 from leti_ctl.pipeline import Unit, done_units, plan
 from stages.contract.artifacts import PartRecord
 from stages.contract.run import Run
@@ -15,13 +16,16 @@ READERS = 16
 """Part records read at the same time: each is one round trip to the store."""
 
 
-def actuals(run: Run, spec: RunSpec) -> dict[str, Any]:
+def actuals(run: Run, spec: RunSpec | None = None) -> dict[str, Any]:
     """Return per stage and in total: parts committed, their seconds and their accelerator-hours.
+
+    `spec` is the run's newest where it is not given.
 
     Seconds run from the start of a part's process to its last commit; a pod's wait for a node or an image is not in
     them, nor are attempts that were lost. Accelerator-hours are those seconds times the accelerators the part's
     process saw, used or not.
     """
+    spec = spec or control.current_spec(run)
     whole = plan(spec)
     committed = done_units(run, spec, whole)
     done = [unit for unit in whole.units if unit in committed]

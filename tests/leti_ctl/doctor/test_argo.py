@@ -242,6 +242,14 @@ def test_every_check_is_seen_to_find_something() -> None:
     }
 
 
+def test_of_several_controllers_the_one_that_minds_the_namespace_counts(server: ApiServer) -> None:
+    fit.make_fit(server, load_profile(PROFILE))
+    other = fit.deployment(f"{IMAGE}:v3.4.0", args=["--namespaced"])
+    fit.put(server, kinds.NAMESPACES, "another", {})
+    fit.put(server, kinds.DEPLOYMENTS, "aaa-workflow-controller", other, namespace="another")
+    assert [finding.level for finding in ask(server, "argo controller")] == ["ok"]
+
+
 def test_argo_4_1_under_gvisor_of_ones_own_needs_mount_hints(server: ApiServer) -> None:
     fit.make_fit(server, load_profile(PROFILE))
     found = ask(server, "gvisor", load_profile(PROFILE, "mount_hints=false"))

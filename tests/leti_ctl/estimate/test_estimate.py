@@ -256,7 +256,7 @@ def test_actuals_add_up_what_parts_recorded(tmp_path: Path) -> None:
     units = [unit for unit in plan(run.spec).units if unit.iteration == 0 and unit.stage in ("generate", "train")]
     for unit in units:
         finish(run, unit, tmp_path, seconds=1800, accelerators=4)
-    found = reckoning.actuals(run, run.spec)
+    found = reckoning.actuals(run)
     trained = {"parts": 1, "seconds": 1800.0, "accelerator_hours": 2.0}
     assert found["stages"] == {"generate": {"parts": 3, "seconds": 5400.0, "accelerator_hours": 6.0}, "train": trained}
     assert found["total"] == {"parts": 4, "seconds": 7200.0, "accelerator_hours": 8.0}
