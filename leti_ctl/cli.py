@@ -26,6 +26,8 @@ COMMANDS = {
     "trace": "Walk lineage: back from a row, sample or score, forward from a problem.",
     "audit": "Check every object, record, row and score of a run against each other.",
     "context": "Show where runs go, and choose another place.",
+    "gc": "Remove what a run can do without: garbage and superseded weights.",
+    "export": "Write a checkpoint as a Hugging Face folder with a model card.",
     "presets": "List the presets, show one, or list every field of a run spec.",
     "profiles": "List the node-pool profiles, show one, or list its fields.",
     "lint": "Check Argo manifests for mistakes, without a cluster.",

@@ -10,10 +10,12 @@ from typing import NamedTuple, TypeVar
 
 from pydantic import ValidationError
 
+from leti_ctl import garbage
 from leti_ctl.audit.finding import Finding, warning
 from stages.contract.artifacts import DataObject, Index, Part, PartRecord, Ref, objects_digest, parse_ref
 from stages.contract.records import first_fault
 from stages.contract.run import Run
+from stages.contract.store import Entry
 
 R = TypeVar("R", PartRecord, Index)
 READERS = 16
@@ -22,7 +24,7 @@ READERS = 16
 _PART = re.compile(r"(?P<prefix>.+)/parts/(?P<number>\d{5})-of-(?P<of>\d{5})\.json")
 _INDEX = re.compile(r"(?P<prefix>.+)/index\.json")
 _BESIDE = re.compile(
-    r"spec\.(?:json|sha256)|amendments/\d{4}\.json|(?:control|logs)/.+|iterations/\d{4,}/train/step-\d{6}/[^/]+"
+    r"spec\.(?:json|sha256)|amendments/\d{4}\.json|(?:control|logs)/.+|gc/\d{4}-[0-9a-f]{64}\.json|iterations/\d{4,}/train/step-\d{6}/[^/]+"
 )
 """Keys that are no artifact's: the spec, control objects, logs and what a killed training goes on from."""
 
@@ -42,7 +44,9 @@ class Catalog:
         self.run = run
         self.findings: list[Finding] = []
         start = len(run.key(""))
-        self.sizes: dict[str, int] = {key[start:]: size for key, size in run.store.scan(run.key(""))}
+        self.entries: dict[str, Entry] = {entry.key[start:]: entry for entry in run.store.scan(run.key(""))}
+        self.sizes: dict[str, int] = {key: entry.size for key, entry in self.entries.items()}
+        self.removed = garbage.removed(run, self.entries)
         self.parts: dict[Ref, dict[int, PartRecord]] = {}
         self.indexes: dict[Ref, Index] = {}
         self._read()
@@ -73,16 +77,20 @@ class Catalog:
 
     def unnamed(self) -> Iterator[Finding]:
         """Yield the keys no record names: what killed writers left, and strangers."""
+        for key in self.orphans():
+            found = f"none, {self.sizes[key]} bytes; `leti-ctl gc` removes it"
+            yield warning("orphans", key, "a record that names it", found)
+        for key in self._nameless():
+            if not _is_artifact(key):
+                yield warning("keys", key, "a key of a run", f"a stranger of {self.sizes[key]} bytes")
+
+    def orphans(self) -> list[str]:
+        """Return the data objects that no record names, in key order."""
+        return [key for key in self._nameless() if _is_artifact(key)]
+
+    def _nameless(self) -> list[str]:
         named = {item.key for records in self.parts.values() for record in records.values() for item in record.objects}
-        for key, size in self.sizes.items():
-            if key in named or _BESIDE.fullmatch(key) or _place(key):
-                continue
-            prefix = key.split("/")
-            known = any(parse_ref("/".join(prefix[:depth])) for depth in range(1, len(prefix)))
-            if known:
-                yield warning("orphans", key, "a record that names it", f"none, {size} bytes; `leti-ctl gc` removes it")
-            else:
-                yield warning("keys", key, "a key of a run", f"a stranger of {size} bytes")
+        return [key for key in self.sizes if key not in named and not _BESIDE.fullmatch(key) and not _place(key)]
 
     def _read(self) -> None:
         places = {key: place for key in self.sizes if (place := _place(key))}
@@ -125,6 +133,12 @@ class Catalog:
             return True
         self.findings.append(Finding("record", key, _spell(place), _spell(named)))
         return False
+
+
+def _is_artifact(key: str) -> bool:
+    """Whether a key lies below an artifact's prefix."""
+    names = key.split("/")
+    return any(parse_ref("/".join(names[:depth])) for depth in range(1, len(names)))
 
 
 def _place(key: str) -> Place | None:

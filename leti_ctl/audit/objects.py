@@ -65,6 +65,8 @@ class Reader:
 
     def _chunks(self, item: DataObject) -> Iterator[bytes]:
         size = self.catalog.sizes.get(item.key)
+        if size is None and self.catalog.removed.get(item.key) == item.sha256:
+            return
         if size is None:
             self._note("existence", item.key, f"an object of {item.size} bytes", "none")
             return

@@ -22,7 +22,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import parse_qs, urlsplit
 
 from stages.contract.errors import StoreError, UsageError
@@ -51,6 +51,16 @@ _CONNECTING = threading.Lock()
 """Clients are thread-safe; making one from boto3's shared session is not."""
 
 
+class Entry(NamedTuple):
+    """What a listing tells of an object."""
+
+    key: str
+    size: int
+    """Bytes."""
+    modified: float
+    """Seconds since the epoch, by the store's clock."""
+
+
 class Store(ABC):
     """Verbs every store has.
 
@@ -73,12 +83,12 @@ class Store(ABC):
         """Write a file under a key that names its content; replaces a damaged object of that key."""
 
     @abstractmethod
-    def scan(self, prefix: str) -> Iterator[tuple[str, int]]:
-        """Yield key and size in bytes of every object that starts with `prefix`, in lexicographic order of the keys."""
+    def scan(self, prefix: str) -> Iterator[Entry]:
+        """Yield every object whose key starts with `prefix`, in lexicographic order of the keys."""
 
     def list(self, prefix: str) -> Iterator[str]:
         """Yield the keys that start with `prefix`, in lexicographic order."""
-        return (key for key, _ in self.scan(prefix))
+        return (entry.key for entry in self.scan(prefix))
 
     @abstractmethod
     def size(self, key: str) -> int | None:
@@ -124,7 +134,7 @@ class LocalStore(Store):
             staged.replace(target)
             _sync(target.parent)
 
-    def scan(self, prefix: str) -> Iterator[tuple[str, int]]:
+    def scan(self, prefix: str) -> Iterator[Entry]:
         _check_prefix(prefix)
         start = self.root / prefix.rpartition("/")[0]
         found: list[str] = []
@@ -133,7 +143,8 @@ class LocalStore(Store):
             found += [(base / name).as_posix() for name in names if not name.startswith(".staged-")]
         for key in sorted(key for key in found if key.startswith(prefix)):
             with suppress(FileNotFoundError):  # deleted since
-                yield key, (self.root / key).stat().st_size
+                status = (self.root / key).stat()
+                yield Entry(key, status.st_size, status.st_mtime)
 
     def size(self, key: str) -> int | None:
         path = self._path(key)
@@ -253,12 +264,13 @@ class S3Store(Store):
         with self._explained(key), open(path, "rb") as file:
             self.client.upload_fileobj(file, self.bucket, self._full(key))
 
-    def scan(self, prefix: str) -> Iterator[tuple[str, int]]:
+    def scan(self, prefix: str) -> Iterator[Entry]:
         _check_prefix(prefix)
         pages = self.client.get_paginator("list_objects_v2")
         with self._explained(prefix):
             for page in pages.paginate(Bucket=self.bucket, Prefix=self.root + prefix):
-                yield from ((item["Key"].removeprefix(self.root), item["Size"]) for item in page.get("Contents", ()))
+                for item in page.get("Contents", ()):
+                    yield Entry(item["Key"].removeprefix(self.root), item["Size"], item["LastModified"].timestamp())
 
     def size(self, key: str) -> int | None:
         # Not HEAD: its answers carry no body, so a missing bucket would look like a missing key.

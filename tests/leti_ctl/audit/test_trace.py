@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
-from tests.conftest import ROOT
+from leti_ctl.cli import cli
+from stages.contract.errors import LetiError, UsageError
 from tests.leti_ctl.audit.made import make_run
 
 
@@ -22,9 +22,10 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def trace(store: Path, *arguments: str) -> dict[str, Any]:
-    command = [sys.executable, "-m", "leti_ctl", "trace", "made", "--store", str(store), "--json", *arguments]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    line = ["trace", "made", "--store", str(store), "--json", *arguments]
+    done = CliRunner().invoke(cli, line, standalone_mode=False)
+    if isinstance(done.exception, LetiError):
+        raise done.exception
     found: dict[str, Any] = json.loads(done.stdout)
     return found
 
@@ -75,8 +76,6 @@ def test_scores_lead_back_to_samples_and_executions(store: Path) -> None:
     ],
 )
 def test_what_is_not_there_is_one_line(arguments: list[str], message: str, store: Path) -> None:
-    command = [sys.executable, "-m", "leti_ctl", "trace", "made", "--store", str(store), *arguments]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 2
-    assert message in done.stderr
-    assert done.stderr.count("\n") == 1
+    with pytest.raises(UsageError, match=message) as caught:
+        trace(store, *arguments)
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,53 @@
+"""`leti-ctl gc`: what a run can do without."""
+
+from __future__ import annotations
+
+import click
+
+from leti_ctl import options
+
+
+@click.command()
+@click.argument("run")
+@click.option("--delete", is_flag=True, help="Remove it; without, only say what would be removed.")
+@click.option("--best/--no-best", default=True, show_default=True, help="Keep the weights of the best checkpoint.")
+@click.option("--every", type=click.IntRange(min=0), default=0, metavar="K", help="Keep those of every K-th iteration.")
+@click.option(
+    "--orphan-hours",
+    type=click.FloatRange(min=0),
+    default=24.0,
+    show_default=True,
+    metavar="H",
+    help="Data nobody points to is garbage from this age.",
+)
+@options.store
+@options.as_json
+def gc(run: str, delete: bool, best: bool, every: int, orphan_hours: float, store_uri: str, as_json: bool) -> None:
+    """Find, and with --delete remove, what a run can do without.
+
+    That is data of killed writers, weights of checkpoints other than the last, the best and every K-th, and optimizer
+    states other than the last. Nothing that unfinished work reads is touched; records and lineage stay, and an audit
+    knows what was removed on purpose.
+    """
+    import json
+
+    from leti_ctl import control, garbage
+    from leti_ctl.audit.catalog import Catalog
+    from stages.contract.store import open_store
+
+    opened = control.open_run(open_store(store_uri), run)
+    retention = garbage.Retention(best, every, orphan_hours)
+    found = garbage.find(Catalog(opened), retention)
+    if delete:
+        garbage.collect(opened, found, retention)
+    if as_json:
+        keys = {"orphans": [key for key, _ in found.orphans], "superseded": [each.key for each in found.superseded]}
+        click.echo(json.dumps({"run": run, "deleted": delete, "rule": retention.rule, "bytes": found.bytes, **keys}))
+        return
+    for key, size in found.orphans:
+        click.echo(f"orphan      {size:>12,}  {key}")
+    for each in found.superseded:
+        click.echo(f"superseded  {each.size:>12,}  {each.key}")
+    done = "removed" if delete else "would be removed; --delete does it"
+    count = len(found.orphans) + len(found.superseded)
+    click.echo(f"{count} objects, {found.bytes / 2**20:,.1f} MiB {done} ({retention.rule})")

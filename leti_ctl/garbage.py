@@ -1,0 +1,154 @@
+"""What a run can do without: data nobody points to, and weights that a retention rule gives up.
+
+What is removed on purpose is written down first, in `gc/NNNN-<sha256>.json`, so that an audit can tell it from a loss.
+The records of removed objects stay: lineage keeps every digest. Small files of a checkpoint (tokenizer, config) stay,
+because training rows cannot be read without them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, NamedTuple
+
+from pydantic import NonNegativeInt, ValidationError
+
+from leti_ctl import control, decisions, summary
+from leti_ctl.pipeline import done_units, plan
+from stages.contract.artifacts import Ref, inputs
+from stages.contract.errors import ArtifactError, UsageError
+from stages.contract.records import Record, first_fault
+from stages.contract.run import Run
+from stages.contract.spec import RunSpec
+
+if TYPE_CHECKING:
+    from leti_ctl.audit.catalog import Catalog
+
+WEIGHTS = (".safetensors", ".bin", ".pt")
+PREFIX = "gc/"
+
+
+class Removed(Record):
+    """An object that a record names and that is gone on purpose."""
+
+    key: str
+    sha256: str
+    size: NonNegativeInt
+
+
+class Collection(Record):
+    """One collection: what was removed, by which rule."""
+
+    at: str
+    rule: str
+    objects: tuple[Removed, ...]
+
+
+class Retention(NamedTuple):
+    """Which checkpoints keep their weights. The last always does: a resumed run goes on from it."""
+
+    best: bool = True
+    """The one with the best score on the spec's selection split."""
+    every: int = 0
+    """Every so many iterations, from 0; 0 for none."""
+    orphan_hours: float = 24.0
+    """Age from which data nobody points to is garbage; younger, its writer may still be about to commit it."""
+
+    @property
+    def rule(self) -> str:
+        """The rule in words."""
+        kept = ["last", *(["best"] if self.best else []), *([f"every {self.every}"] if self.every else [])]
+        return f"keep {', '.join(kept)}; orphans older than {self.orphan_hours:g} h"
+
+
+class Garbage(NamedTuple):
+    """What a collection would remove."""
+
+    orphans: list[tuple[str, int]]
+    """(key, bytes) of data no record names."""
+    superseded: list[Removed]
+    """Weights and optimizer states that the rule gives up."""
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of all of it."""
+        return sum(size for _, size in self.orphans) + sum(each.size for each in self.superseded)
+
+
+def find(catalog: Catalog, retention: Retention) -> Garbage:
+    """Return what the rule gives up; nothing that a unit still to be done reads."""
+    run = catalog.run
+    oldest = time.time() - retention.orphan_hours * 3600
+    orphans = [(key, catalog.sizes[key]) for key in catalog.orphans() if catalog.entries[key].modified < oldest]
+    spec = decisions.effective(run, control.current_spec(run))
+    needed = _needed(run, spec)
+    kept = _kept(catalog, spec, retention)
+    superseded = [
+        Removed(key=item.key, sha256=item.sha256, size=item.size)
+        for ref in catalog.refs
+        if ref.artifact in ("checkpoint", "optimizer") and str(ref) not in needed
+        if ref.iteration not in (kept if ref.artifact == "checkpoint" else {spec.iterations})
+        for item in catalog.objects(ref)
+        if item.key.endswith(WEIGHTS) and item.key in catalog.sizes
+    ]
+    return Garbage(orphans, superseded)
+
+
+def collect(run: Run, garbage: Garbage, retention: Retention) -> None:
+    """Remove it, weights only after the collection is written down; `UsageError` while somebody drives the run."""
+    driver = control.find_driver(run)
+    if driver and driver.is_alive:
+        raise UsageError(f"run {run.name} is driven by {driver.title}; collect when it has ended")
+    if garbage.superseded:
+        collection = Collection(at=control.now(), rule=retention.rule, objects=tuple(garbage.superseded))
+        text = collection.model_dump_json(indent=2).encode()
+        number = len(list(run.store.list(run.key(PREFIX))))
+        run.store.put_if_absent(run.key(f"{PREFIX}{number:04d}-{hashlib.sha256(text).hexdigest()}.json"), text)
+    for key in [*(key for key, _ in garbage.orphans), *(each.key for each in garbage.superseded)]:
+        run.store.delete(run.key(key))
+
+
+def removed(run: Run, keys: Iterable[str]) -> Mapping[str, str]:
+    """Return key and SHA-256 of every object that collections removed; a damaged collection is an `ArtifactError`."""
+    return dict(_removed(run, keys))
+
+
+def _removed(run: Run, keys: Iterable[str]) -> Iterator[tuple[str, str]]:
+    for key in keys:
+        if key.startswith(PREFIX):
+            data = run.store.get(run.key(key))
+            if hashlib.sha256(data).hexdigest() not in key:
+                raise ArtifactError(f"{run.key(key)}: is not what was written; its name holds its SHA-256")
+            try:
+                collection = Collection.model_validate_json(data)
+            except ValidationError as error:
+                raise ArtifactError(f"{run.key(key)}: {first_fault(error)}") from error
+            yield from ((each.key, each.sha256) for each in collection.objects)
+
+
+def _needed(run: Run, spec: RunSpec) -> set[str]:
+    """Return the artifacts that units still to be done read."""
+    whole = plan(spec)
+    done = done_units(run, spec, whole)
+    return {
+        text.partition("#")[0]
+        for unit in whole.units
+        if unit not in done
+        for text in inputs(unit.stage, spec, iteration=unit.iteration, split=unit.split, part=unit.part)
+    }
+
+
+def _kept(catalog: Catalog, spec: RunSpec, retention: Retention) -> set[int]:
+    trained = [ref.iteration for ref in catalog.refs if ref.artifact == "checkpoint" and ref.iteration is not None]
+    kept = {max(trained, default=0), spec.iterations}
+    if retention.every:
+        kept |= {number for number in trained if number % retention.every == 0}
+    best = summary.summarize(catalog.run)["best"] if retention.best else None
+    return kept | ({best["iteration"]} if best else set())
+
+
+def checkpoint_is_whole(catalog: Catalog, iteration: int) -> bool:
+    """Whether a checkpoint still has its weights."""
+    objects = catalog.objects(Ref("checkpoint", iteration))
+    return bool(objects) and all(item.key in catalog.sizes for item in objects)

@@ -1,0 +1,140 @@
+"""Collecting garbage and exporting checkpoints: what goes, what stays, and that an audit knows the difference."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from leti_ctl.audit.report import audit
+from leti_ctl.cli import cli
+from stages.contract.errors import ArtifactError, LetiError, UsageError
+from stages.contract.run import Run
+from stages.contract.store import LocalStore
+from tests.leti_ctl.audit.made import make_run
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("collected")
+    make_run(folder)
+    return folder / "store"
+
+
+@pytest.fixture
+def run_folder(finished: Path, tmp_path: Path) -> Path:
+    shutil.copytree(finished, tmp_path / "store")
+    return tmp_path / "store/runs/made"
+
+
+def leti_ctl(run_folder: Path, command: str, *arguments: str) -> dict[str, Any]:
+    line = [command, "made", "--store", str(run_folder.parents[1]), "--json", *arguments]
+    done = CliRunner().invoke(cli, line, standalone_mode=False)
+    if isinstance(done.exception, LetiError):
+        raise done.exception
+    assert done.exit_code == 0, done.exception
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def is_clean(run_folder: Path) -> bool:
+    return audit(Run(LocalStore(run_folder.parents[1]), "made")).clean
+
+
+def weights(run_folder: Path) -> set[int]:
+    return {int(path.parents[2].name) for path in run_folder.glob("iterations/*/checkpoint/*/model.safetensors")}
+
+
+def orphan(run_folder: Path, *, hours: float) -> Path:
+    path = run_folder / f"iterations/0001/samples/train/00000-of-00002-{'b' * 64}.jsonl"
+    path.write_text("left by a killed writer")
+    then = time.time() - hours * 3600
+    os.utime(path, (then, then))
+    return path
+
+
+def test_nothing_is_removed_without_delete(run_folder: Path) -> None:
+    old = orphan(run_folder, hours=48)
+    found = leti_ctl(run_folder, "gc")
+    assert found["orphans"] == [str(old.relative_to(run_folder))]
+    assert len(found["superseded"]) == 1
+    assert old.exists()
+    assert weights(run_folder) == {0, 1, 2}
+
+
+def test_old_orphans_and_superseded_weights_go_and_the_audit_knows(run_folder: Path) -> None:
+    old = orphan(run_folder, hours=48)
+    leti_ctl(run_folder, "gc", "--delete", "--no-best")
+    assert not old.exists()
+    assert weights(run_folder) == {2}
+    assert list(run_folder.glob("iterations/0000/checkpoint/*/tokenizer.json"))
+    assert is_clean(run_folder)
+
+
+def test_young_orphans_stay_because_their_writer_may_be_about_to_commit(run_folder: Path) -> None:
+    young = orphan(run_folder, hours=1)
+    leti_ctl(run_folder, "gc", "--delete")
+    assert young.exists()
+
+
+def test_every_kth_checkpoint_stays(run_folder: Path) -> None:
+    leti_ctl(run_folder, "gc", "--delete", "--no-best", "--every", "1")
+    assert weights(run_folder) == {0, 1, 2}
+
+
+def test_what_unfinished_work_reads_stays(run_folder: Path) -> None:
+    shutil.rmtree(run_folder / "iterations/0001/samples/test")
+    for name in ("executions", "metrics"):
+        shutil.rmtree(run_folder / f"iterations/0001/{name}/test")
+    leti_ctl(run_folder, "gc", "--delete", "--no-best")
+    assert weights(run_folder) == {1, 2}
+
+
+def test_weights_lost_otherwise_are_still_an_error(run_folder: Path) -> None:
+    leti_ctl(run_folder, "gc", "--delete", "--no-best")
+    next(run_folder.glob("iterations/0002/checkpoint/*/model.safetensors")).unlink()
+    assert not is_clean(run_folder)
+
+
+def test_a_collection_that_was_edited_is_refused(run_folder: Path) -> None:
+    leti_ctl(run_folder, "gc", "--delete", "--no-best")
+    written = next((run_folder / "gc").iterdir())
+    written.write_text(written.read_text().replace("0001", "0002"))
+    with pytest.raises(ArtifactError, match="name holds its SHA-256"):
+        leti_ctl(run_folder, "audit")
+
+
+def test_an_export_is_a_model_folder_that_says_where_it_comes_from(run_folder: Path, tmp_path: Path) -> None:
+    found = leti_ctl(run_folder, "export", "--iteration", "last", "--out", str(tmp_path / "out"))
+    assert found["iteration"] == 2
+    out = tmp_path / "out"
+    assert {"config.json", "tokenizer.json", "model.safetensors", "README.md", "leti-lineage.json"} <= {
+        path.name for path in out.iterdir()
+    }
+    card = (out / "README.md").read_text()
+    assert "base_model: smollm2-135m-instruct" in card
+    assert "| 2 (this) |" in card
+    assert json.loads((out / "leti-lineage.json").read_text())["ref"] == "iterations/0002/checkpoint"
+
+
+def test_an_export_never_writes_over_anything_and_verifies_what_it_copies(run_folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    with pytest.raises(UsageError, match="exists"):
+        leti_ctl(run_folder, "export", "--iteration", "last", "--out", str(out))
+    next(run_folder.glob("iterations/0002/checkpoint/*/model.safetensors")).write_bytes(b"other")
+    with pytest.raises(ArtifactError, match="SHA-256"):
+        leti_ctl(run_folder, "export", "--iteration", "last", "--out", str(tmp_path / "other"))
+    assert not (tmp_path / "other").exists()
+
+
+@pytest.mark.parametrize("wanted", ["7", "newest"])
+def test_a_checkpoint_that_is_not_there_is_named_with_those_that_are(wanted: str, run_folder: Path) -> None:
+    with pytest.raises(UsageError, match="write best, last or one of 0, 1, 2"):
+        leti_ctl(run_folder, "export", "--iteration", wanted, "--out", "nowhere")
