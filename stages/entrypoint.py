@@ -39,6 +39,7 @@ from stages.contract.artifacts import (
     parse_part,
 )
 from stages.contract.errors import LetiError, ResourceError, Stopped, UsageError, describe_os_error
+from stages.contract.logs import attempt_name, kept, log_key
 from stages.contract.records import Record, write_rows
 from stages.contract.run import Commit, Run
 from stages.contract.seeds import derive_seed
@@ -152,8 +153,20 @@ def threads(processes: int = 1) -> int:
 def main(stage: StageName, run_stage: Callable[[Job], None]) -> NoReturn:
     """Run one unit and exit: 0 when its outputs are committed, else the code of the error."""
     arguments = _parse(stage)
-    _configure_logging(stage, arguments)
+    formatter = _configure_logging(stage, arguments)
     signal.signal(signal.SIGTERM, _on_terminate)
+    try:
+        part = parse_part(arguments.part)
+        key = log_key(stage, arguments.iteration, arguments.split, part, attempt_name(time.time()))
+        with kept(log, arguments.run, key, formatter):
+            _main(stage, arguments, run_stage)
+    except LetiError as error:
+        _fail(error)
+    except OSError as error:
+        _fail(describe_os_error(error))
+
+
+def _main(stage: StageName, arguments: argparse.Namespace, run_stage: Callable[[Job], None]) -> NoReturn:
     try:
         _run_unit(stage, arguments, run_stage)
     except LetiError as error:
@@ -246,13 +259,15 @@ class _JsonFormatter(logging.Formatter):
         return json.dumps(entry, default=str)
 
 
-def _configure_logging(stage: StageName, arguments: argparse.Namespace) -> None:
+def _configure_logging(stage: StageName, arguments: argparse.Namespace) -> logging.Formatter:
+    """Log to stderr as the environment asks; return how entries look that machines read."""
     unit = {"stage": stage, "iteration": arguments.iteration, "split": arguments.split, "part": arguments.part}
-    handler = logging.StreamHandler(sys.stderr)
+    handler, as_json = logging.StreamHandler(sys.stderr), _JsonFormatter(unit)
     if os.environ.get("LETI_LOG") == "json":
-        handler.setFormatter(_JsonFormatter(unit))
+        handler.setFormatter(as_json)
     else:
         handler.setFormatter(logging.Formatter(f"%(asctime)s {stage} %(levelname)s %(message)s", "%H:%M:%S"))
     log.addHandler(handler)
     log.setLevel(logging.INFO)
     log.propagate = False
+    return as_json

@@ -283,7 +283,7 @@ def test_a_full_disk_loses_nothing_and_is_gone_on_from(full: str, small_disk: Pa
     assert ended.stderr.count("\n") == 2  # the progress line, then the error
     assert "No space left on device" in ended.stderr
     assert "free some room" in ended.stderr
-    assert list(run.store.list("")) == [run.key("spec.json")]
+    assert list(run.store.list("")) == [run.key("spec.json"), run.key("spec.sha256")]
     assert not list(small_disk.rglob(".staged-*"))
     subprocess.run(["mount", "-o", "remount,size=64m", str(small_disk)], check=True)
     assert start("commit", run, **environment).returncode == 0
@@ -330,3 +330,20 @@ def test_a_machine_reads_why_a_unit_failed(name: str, kind: str, run: Run) -> No
 def test_a_person_reads_text(run: Run) -> None:
     logged = start("commit", run).stderr.splitlines()
     assert logged[0].split(maxsplit=1)[1] == f"train INFO {ROWS} of {ROWS} rows"
+
+
+def test_a_container_leaves_its_log_in_the_store(run: Run) -> None:
+    done = start("commit", run, LETI_KEEP_LOG="true")
+    assert done.returncode == 0, done.stderr
+    (key,) = run.store.list(run.key("logs/"))
+    assert "/logs/0000-train-train-00000-of-00001." in key
+    entries = [json.loads(line) for line in run.store.get(key).splitlines()]
+    assert {entry["event"] for entry in entries} >= {"committed", "done"}
+
+
+def test_a_failed_container_leaves_its_log_too_and_others_none(run: Run) -> None:
+    assert start("fail", run, ACT_ERROR="ArtifactError").returncode == 65
+    assert list(run.store.list(run.key("logs/"))) == []
+    assert start("fail", run, ACT_ERROR="ArtifactError", LETI_KEEP_LOG="true").returncode == 65
+    (key,) = run.store.list(run.key("logs/"))
+    assert b"ordered ArtifactError" in run.store.get(key)

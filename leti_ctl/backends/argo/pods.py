@@ -68,8 +68,11 @@ def container(profile: Profile, work: Work) -> dict[str, Any]:
 def environment(pool: Pool, image_name: ImageName) -> list[dict[str, str]]:
     """Return the environment: JSON logs, everything written below /scratch, as many threads as processors asked for."""
     per_process = max(1, pool.cpu // (pool.device.count if pool.device else 1))
+    # What judges model-written code may write verdicts and nothing else, not even a log.
+    keeps = {"LETI_KEEP_LOG": "true"} if image_name in ("cpu", "accelerator") else {}
     values = {
         "LETI_LOG": "json",
+        **keeps,
         "LETI_SCRATCH": SCRATCH,
         "LETI_THREADS": str(per_process),
         "LETI_IMAGE": image(image_name),
