@@ -20,6 +20,7 @@ from tests.kube.controller import WorkflowController
 from tests.kube.jobset import JobSetController
 from tests.kube.kinds import CONFIGMAPS, PODS, SECRETS, WORKFLOWS
 from tests.kube.kubelet import Kubelet
+from tests.kube.nodes import Nodes
 from tests.kube.objects import Object
 from tests.kube.refusals import Refused
 from tests.kube.workflow import Settings
@@ -108,6 +109,15 @@ class FakeCluster:
                 return value
             assert not self.controller.faults, self.controller.faults[0]
             time.sleep(0.05)
-        raise AssertionError(
-            f"{what} did not happen within {timeout:.0f} s: {[w.get('status') for w in self.workflows()]}"
-        )
+        raise AssertionError(f"{what} did not happen within {timeout:.0f} s; {self.summary()}")
+
+    def summary(self) -> str:
+        """Return what a person needs to see why nothing goes on: workflows, and the nodes that are not well."""
+        lines = []
+        for workflow in self.workflows():
+            status = workflow.get("status", {})
+            lines.append(f"{workflow['metadata']['name']}: {status.get('phase')} {status.get('message', '')}")
+            for node in Nodes(workflow).by_id.values():
+                if node["phase"] not in ("Succeeded", "Skipped", "Omitted") and node["type"] in ("Pod", "Retry"):
+                    lines.append(f"  {node['name']}: {node['phase']} {node.get('message', '')}")
+        return "\n".join(lines[-40:])

@@ -18,6 +18,7 @@ import subprocess
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -120,9 +121,8 @@ class Kubelet:
         def guarded() -> None:
             try:
                 work(*arguments)
-            except Exception as error:
-                self.faults.append(repr(error))
-                raise
+            except Exception:
+                self.faults.append(traceback.format_exc())
 
         thread = threading.Thread(target=guarded, daemon=True)
         self._threads.append(thread)
@@ -149,6 +149,7 @@ class Kubelet:
         finally:
             for process in one.processes:
                 _signal(process, signal.SIGKILL)
+                process.wait()
             shutil.rmtree(one.folder / "volumes", ignore_errors=True)
             if self._find(one) is not None and not self._stop.is_set():
                 self._settle_deletion(one)

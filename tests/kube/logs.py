@@ -17,7 +17,7 @@ POLL_SECONDS = 0.05
 
 def record(source: IO[bytes], path: Path) -> None:
     """Copy a process's output into its log until it ends."""
-    with open(path, "ab") as file:
+    with source, open(path, "ab") as file:
         for line in source:
             stamp = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f000Z")
             file.write(f"{stamp} stdout F ".encode() + line.rstrip(b"\n") + b"\n")
