@@ -13,15 +13,14 @@ import builtins
 import contextlib
 import io
 import marshal
-import operator
 import resource
 import sys
 import traceback
 from collections.abc import Callable
-from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
+from types import CodeType, ModuleType
 from typing import Any
 
-from stages.execute.inside import codec, report, wire
+from stages.execute.inside import aliases, borrowed, codec, library, operations, portrait, report, wire
 
 RECURSION = 1000
 """CPython's default limit, which a program that never meets our own frames would have."""
@@ -91,19 +90,6 @@ def _pack(reply: dict[str, Any]) -> bytes:
         return wire.pack({"untransportable": str(error)})
 
 
-class Callback:
-    """A function of the tests, as the candidate's code sees it."""
-
-    def __init__(self, candidate: Candidate, number: int, name: str) -> None:
-        self._ask = candidate.call_back
-        self._number = number
-        self.__name__ = name
-
-    def __call__(self, *arguments: Any, **keywords: Any) -> Any:
-        """Ask the referee."""
-        return self._ask(self._number, arguments, keywords)
-
-
 class Candidate:
     """One program at a time: its namespace and the objects of it that the referee holds handles of."""
 
@@ -112,10 +98,19 @@ class Candidate:
         self.sink = sink
         self.code: CodeType | None = None
         self.namespace: dict[str, Any] = {}
-        self.handles: list[Any] = []
+        self.forget()
         self.limit = 0
         self.builtins = dict(vars(builtins))
         self.most_kib = _peak_kib() + (memory_mib << 10) // ROOMY_PART
+
+    def forget(self) -> None:
+        """What was said about the program before."""
+        self.handles: dict[int, Any] = {}
+        self.numbers: dict[int, int] = {}
+        self.borrowed: dict[int, Any] = {}
+        self.lent: dict[int, int] = {}
+        self.ledger: aliases.Ledger | None = None
+        self.loop: Any = None
 
     def serve(self) -> None:
         """Answer one request, and all that it leads to."""
@@ -136,13 +131,13 @@ class Candidate:
         """The reply to one request. Whatever the program raises is part of the reply."""
         try:
             self._allow_recursion(request.get("depth", LOAD_DEPTH))
-            return ANSWERS[request["op"]](self, request, blob)
+            return self._shared(ANSWERS[request["op"]](self, request, blob))
         except codec.CodecError as error:
             return {"untransportable": str(error)}
         except OutputLimit:
             return {"output_limit": True}
         except BaseException as error:
-            return {"raised": self._describe(error)}
+            return self._failed(error)
 
     def _allow_recursion(self, depth: int) -> None:
         """As deep as the program could go if the tests' `depth` frames stood where ours stand."""
@@ -150,21 +145,33 @@ class Candidate:
             self.limit = RECURSION + _depth() - depth
             sys.setrecursionlimit(self.limit)
 
-    def _describe(self, error: BaseException) -> dict[str, Any]:
+    def _failed(self, error: BaseException) -> dict[str, Any]:
+        """The reply on an exception that left the program."""
         if isinstance(error, MemoryError):
             # Its frames hold the memory, and what they would tell is not shown: the limit has a fixed sentence.
             traceback.clear_frames(error.__traceback__)
-            return report.describe(MemoryError(), None, 0, None)
+            return {"raised": report.describe(MemoryError(), None, None)}
         try:
-            described = report.describe(error, self.code, self._handle(type(error)), self._arguments(error))
-            return described if described["class"] is None else {**described, "object": self._handle(error)}
+            reply = {"raised": report.describe(error, self.code, self._value(error))}
+            return self._shared(reply)
         except MemoryError:
-            return report.describe(MemoryError(), None, 0, None)
+            return {"raised": report.describe(MemoryError(), None, None)}
+        except codec.CodecError as found:
+            return {"untransportable": str(found)}
 
-    def _arguments(self, error: BaseException) -> Any:
-        with contextlib.suppress(Exception):
-            return codec.Encoder(self._foreign).encode(tuple(error.args))
-        return None
+    def _shared(self, reply: dict[str, Any]) -> dict[str, Any]:
+        """With what has changed in the containers that the tests hold too."""
+        if self.ledger is not None:
+            reply["shared"] = self.ledger.changes(self._encoder())
+            self.ledger.agree(self._encoder())
+        return reply
+
+    def _take_over(self, message: dict[str, Any]) -> None:
+        """What the tests have changed in them."""
+        if self.ledger is not None and "shared" in message:
+            self.ledger.apply(message["shared"], self._decoder())
+            self.ledger.agree(self._encoder())
+            self.ledger.drop(message.get("released", ()))
 
     # requests
 
@@ -172,7 +179,7 @@ class Candidate:
         """Execute a program from the start and say what it defines."""
         if self.sink is not None and not self._is_clean():
             return {"unclean": True}
-        self.handles.clear()
+        self.forget()
         self.namespace.clear()
         if self.sink is not None:
             self.sink.written = 0
@@ -185,6 +192,7 @@ class Candidate:
         for statement in request["imports"]:
             exec(statement, self.namespace)
         values = {name: self._definition(self.namespace[name]) for name in request["names"] if name in self.namespace}
+        self.ledger = aliases.Ledger(1) if request.get("shares") else None
         names = [name for name in self.namespace if type(name) is str]
         return {"value": values, "globals": [name[:100] for name in names[:MOST_GLOBALS]]}
 
@@ -198,17 +206,18 @@ class Candidate:
     def call(self, request: dict[str, Any], blob: bytes) -> dict[str, Any]:
         """Call a handle; changes that the call made to its arguments are part of the reply."""
         function = self.handles[request["handle"]]
-        decoder = codec.Decoder(self._resolve)
+        decoder = self._decoder()
         arguments = decoder.decode(request["arguments"])
         keywords = decoder.decode(request["keywords"])
+        self._take_over(request)
         result = function(*arguments, **keywords)
         if not decoder.objects:
-            return {"value": codec.Encoder(self._foreign).encode(result)}
+            return {"value": self._value(result)}
         return self._with_changes(request, arguments, keywords, decoder.objects, result)
 
     def planned(self, request: dict[str, Any], blob: bytes) -> dict[str, Any]:
         """A call that the tests are known to make: on literals, which nobody else holds."""
-        arguments = codec.Decoder(self._resolve).decode(request["arguments"])
+        arguments = self._decoder().decode(request["arguments"])
         return {"value": self._value(self.namespace[request["name"]](*arguments))}
 
     def _with_changes(
@@ -218,7 +227,7 @@ class Candidate:
         same = repr([again.encode(arguments), again.encode(keywords)]) == repr(
             [request["arguments"], request["keywords"]]
         )
-        encoder = codec.Encoder(self._foreign, objects)
+        encoder = self._encoder(objects)
         reply = {"value": encoder.encode(result)}
         if not same:
             reply["changed"] = [encoder.content(item) for item in objects]
@@ -226,115 +235,154 @@ class Candidate:
 
     def get(self, request: dict[str, Any], blob: bytes) -> dict[str, Any]:
         """Attribute of a handle."""
+        self._take_over(request)
         return {"value": self._value(getattr(self.handles[request["handle"]], request["name"]))}
 
     def set(self, request: dict[str, Any], blob: bytes) -> dict[str, Any]:
         """Set an attribute of a handle."""
-        value = codec.Decoder(self._resolve).decode(request["value"])
+        value = self._decoder().decode(request["value"])
+        self._take_over(request)
         setattr(self.handles[request["handle"]], request["name"], value)
         return {"value": None}
 
     def delete(self, request: dict[str, Any], blob: bytes) -> dict[str, Any]:
         """Delete an attribute of a handle."""
+        self._take_over(request)
         delattr(self.handles[request["handle"]], request["name"])
         return {"value": None}
 
     def operate(self, request: dict[str, Any], blob: bytes) -> dict[str, Any]:
         """A named operation between handles and values."""
-        operands = codec.Decoder(self._resolve).decode(request["operands"])
-        return {"value": self._value(OPERATIONS[request["name"]](*operands))}
+        operands = self._decoder().decode(request["operands"])
+        self._take_over(request)
+        return {"value": self._value(operations.OPERATIONS[request["name"]](*operands))}
 
     def globals(self, request: dict[str, Any], blob: bytes) -> dict[str, Any]:
         """The present value of a global name."""
+        self._take_over(request)
         return {"value": self._value(self.namespace[request["name"]])}
 
-    def call_back(self, number: int, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
-        """Call a function of the tests; answers whatever the referee asks meanwhile."""
-        encoder = codec.Encoder(self._foreign)
-        message = {"callback": number, "arguments": encoder.encode(arguments), "keywords": encoder.encode(keywords)}
-        self.channel.send(message)
+    def seed(self, request: dict[str, Any], blob: bytes) -> dict[str, Any]:
+        """Seed the generator that solution and tests would share."""
+        import random
+
+        random.seed(self._decoder().decode(request["value"]))
+        return {"value": None}
+
+    def signature(self, request: dict[str, Any], blob: bytes) -> dict[str, Any]:
+        """Parameters of a function."""
+        return {"value": self._value(portrait.of_signature(self.handles[request["handle"]]))}
+
+    def wait(self, request: dict[str, Any], blob: bytes) -> dict[str, Any]:
+        """Run a coroutine, or whatever can be awaited, to its end."""
+        import asyncio
+
+        self._take_over(request)
+        if self.loop is None:
+            self.loop = asyncio.new_event_loop()
+        awaited = self.handles[request["handle"]]
+
+        async def run() -> Any:
+            return await awaited
+
+        return {"value": self._value(self.loop.run_until_complete(run()))}
+
+    def call_back(self, number: int, what: str, operands: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
+        """Have the referee do something with an object of the tests; answers whatever it asks meanwhile."""
+        encoder = self._encoder()
+        message = {
+            "callback": number, "what": what,
+            "arguments": encoder.encode(operands), "keywords": encoder.encode(keywords),
+        }  # fmt: skip
+        self.channel.send(self._shared(message))
         while True:
             request, blob = self.channel.receive()
             if "op" in request:
                 self.channel.send(self.answer(request, blob))
             elif "raised" in request:
-                raise getattr(builtins, request["raised"], Exception)(*request["arguments"])
+                error = self._decoder().decode(request["raised"])
+                self._take_over(request)
+                raise error
             else:
-                return codec.Decoder(self._resolve, encoder.objects).decode(request["value"])
+                decoder = self._decoder(encoder.objects)
+                value = decoder.decode(request["value"])
+                self._take_over(request)
+                return value
 
     # objects that are no plain values
 
+    def _encoder(self, known: list[Any] | None = None) -> codec.Encoder:
+        return codec.Encoder(self._foreign, known or (), self.ledger)
+
+    def _decoder(self, objects: list[Any] | None = None) -> codec.Decoder:
+        return codec.Decoder(self._resolve, objects, ledger=self.ledger, named=self._named_tuple)
+
     def _value(self, value: object) -> codec.Tree:
-        return codec.Encoder(self._foreign).encode(value)
+        return self._encoder().encode(value)
 
     def _definition(self, value: object) -> codec.Tree:
         return ["module", value.__name__] if isinstance(value, ModuleType) else self._value(value)
 
-    def _handle(self, value: object) -> int:
-        for number, known in enumerate(self.handles):
-            if known is value:
-                return number
-        self.handles.append(value)
-        return len(self.handles) - 1
+    def _number(self, value: object) -> int:
+        """The number of an object from now on; it is kept, so that its identity is its own."""
+        number = len(self.handles)
+        self.handles[number], self.numbers[id(value)] = value, number
+        return number
 
     def _foreign(self, value: object) -> codec.Tree:
-        if isinstance(value, Callback):
-            return ["cb", value._number]
-        number = self._handle(value)
+        lent = self.lent.get(id(value))
+        if lent is not None:
+            return ["cb", lent]
+        known = self.numbers.get(id(value))
+        if known is not None and (isinstance(value, type) or not _is_derived(value)):
+            return ["h", known]
+        tree = library.write(value)
+        if tree is not None:
+            return tree
+        if isinstance(value, BaseException):
+            return portrait.of_exception(value, self._number(value), self._encoder().encode)
         if isinstance(value, type):
-            return ["h", number, *self._class(value)]
-        if isinstance(value, (FunctionType, BuiltinFunctionType, MethodType)):
-            return ["h", number, "function", type(value).__name__, None]
-        return ["h", number, "object", type(value).__name__, self._plain_base(value)]
+            number = self._number(value)
+            return ["c", number, portrait.of_class(value, codec.Encoder(self._foreign).encode)]
+        number = self._number(value) if known is None else known
+        base = portrait.plain_base(value, codec.Encoder(self._foreign).encode)
+        return ["h", number, self._foreign(type(value)), base]
 
-    def _class(self, value: type) -> list[Any]:
-        if issubclass(value, BaseException):
-            return ["exception", value.__name__, report.builtin_bases(value)]
-        return ["class", value.__name__, None]
-
-    def _plain_base(self, value: object) -> codec.Tree:
-        """What an instance of a subclass of a built-in type holds as that type, whatever the subclass redefines."""
-        for base, read in PLAIN_BASES.items():
-            if isinstance(value, base):
-                return codec.Encoder(self._foreign).encode(read(value))
-        return None
+    def _named_tuple(self, name: str, fields: tuple[str, ...]) -> type:
+        """The solution's class of that name and shape, where it has one."""
+        own = self.namespace.get(name)
+        if isinstance(own, type) and codec.is_named_tuple(own) and own._fields == fields:  # type: ignore[attr-defined]
+            return own
+        return codec.named_tuple(name, fields)
 
     def _resolve(self, tree: codec.Tree) -> Any:
         match tree:
             case ["h", int(number)]:
                 return self.handles[number]
-            case ["cb", int(number), str(name)]:
-                return Callback(self, number, name)
+            case ["cb", int(number), str(name), doc]:
+                return self._borrow(number, lambda: borrowed.function(self.call_back, number, name, doc))
+            case ["ob", int(number), dict(description)]:
+                return self._borrow(number, lambda: borrowed.thing(self.call_back, number, description))
+            case ["lib", key, parts]:
+                return library.read(key, parts)
+            case ["exc", name, arguments]:
+                return report.read_exception(name, self._decoder().decode(arguments))
             case ["import", str(module), str(name)]:
                 return getattr(__import__(module, fromlist=[name]), name)
         raise codec.CodecError("unknown object")
 
+    def _borrow(self, number: int, make: Callable[[], Any]) -> Any:
+        if number not in self.borrowed:
+            self.borrowed[number] = make()
+            self.lent[id(self.borrowed[number])] = number
+        return self.borrowed[number]
 
-PLAIN_BASES: dict[type, Callable[[Any], Any]] = {
-    int: lambda value: int.__index__(value),
-    float: lambda value: float.__float__(value),
-    str: lambda value: str.__str__(value)[:],
-    bytes: lambda value: bytes.__getitem__(value, slice(None)),
-    list: lambda value: list.__getitem__(value, slice(None)),
-    tuple: lambda value: tuple.__getitem__(value, slice(None)),
-    set: lambda value: set(set.__iter__(value)),
-    frozenset: lambda value: frozenset(frozenset.__iter__(value)),
-    dict: lambda value: dict(dict.items(value)),
-}
-COMPARED = """eq ne lt le gt ge add sub mul truediv floordiv mod pow matmul and_ or_ xor lshift rshift neg pos invert
-    contains index""".split()  # noqa: SIM905 -- reads better than twenty literals
-OPERATIONS: dict[str, Callable[..., Any]] = {
-    "len": len, "iter": iter, "next": next, "bool": bool, "str": str, "repr": repr, "int": int, "float": float,
-    "hash": hash, "abs": abs, "getitem": operator.getitem, "setitem": operator.setitem, "delitem": operator.delitem,
-    "isinstance": isinstance, "issubclass": issubclass, "reversed": reversed, "format": format, "round": round,
-    "enter": lambda manager: type(manager).__enter__(manager),
-    "self": lambda value: value,
-    "exit": lambda manager: type(manager).__exit__(manager, None, None, None),
-    **{
-        name: getattr(operator, name)
-        for name in COMPARED
-    },
-}  # fmt: skip
+
+def _is_derived(value: object) -> bool:
+    """Whether it derives from a built-in type: then what it holds as that is told each time."""
+    return isinstance(value, tuple(portrait.PLAIN_BASES))
+
+
 ANSWERS: dict[str, Callable[[Candidate, dict[str, Any], bytes], dict[str, Any]]] = {
     "load": Candidate.load,
     "call": Candidate.call,
@@ -344,4 +392,7 @@ ANSWERS: dict[str, Callable[[Candidate, dict[str, Any], bytes], dict[str, Any]]]
     "delete": Candidate.delete,
     "operate": Candidate.operate,
     "global": Candidate.globals,
+    "signature": Candidate.signature,
+    "await": Candidate.wait,
+    "seed": Candidate.seed,
 }

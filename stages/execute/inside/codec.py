@@ -44,7 +44,7 @@ class CodecError(Exception):
     """The value or the tree cannot cross: too deep, too large, or not of the language described above."""
 
 
-_NAMED_MEMBERS = namedtuple("_Plain", ()).__dict__.keys() | {"__annotations__", "__orig_bases__"}  # type: ignore[misc]
+_NAMED_MEMBERS = namedtuple("_Plain", ()).__dict__.keys() | {"__annotations__", "__orig_bases__"}
 
 
 def is_named_tuple(kind: type) -> bool:
@@ -103,8 +103,8 @@ class Encoder:
             tree = writer(self, value)
         elif isinstance(value, type) and id(value) in TYPE_NAMES:
             tree = ["type", TYPE_NAMES[id(value)]]
-        elif isinstance(value, tuple) and is_named_tuple(type(value)):
-            tree = ["named", type(value).__name__, list(type(value)._fields), self._items(tuple.__iter__(value))]  # type: ignore[attr-defined]
+        elif issubclass(type(value), tuple) and is_named_tuple(type(value)):
+            tree = ["named", type(value).__name__, list(type(value)._fields), self._items(tuple.__iter__(value))]  # type: ignore[attr-defined, arg-type]
         else:
             tree = self.foreign(value)
         self.depth -= 1
@@ -187,6 +187,18 @@ def _fields(payload: Tree, kind: type, size: int | None = None) -> list[Any]:
     if any(type(item) is not kind for item in payload):
         raise CodecError(f"fields must be {kind.__name__}")
     return payload
+
+
+def items(payload: Tree) -> list[Tree]:
+    """A list. Raises CodecError."""
+    if type(payload) is not list:
+        raise CodecError("items expected")
+    return payload
+
+
+def texts(payload: Tree) -> list[str]:
+    """A list of texts. Raises CodecError."""
+    return _fields(payload, str)
 
 
 def _text(payload: Tree) -> str:

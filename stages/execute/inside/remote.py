@@ -1,9 +1,4 @@
-"""The candidate seen from the tests: handles that stand for its functions, classes and objects.
-
-What an operator means is decided here whenever a plain value takes part: a candidate's `__eq__` or `__sub__` is never
-asked about an expected value. It is asked only about its own objects, and what it answers is again a plain value or a
-handle.
-"""
+"""The conversation with a candidate, as the tests lead it: calls, questions about its objects, and its calls back."""
 
 from __future__ import annotations
 
@@ -11,19 +6,25 @@ import contextlib
 import importlib
 import sys
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from types import BuiltinFunctionType, FunctionType, MethodType
 from typing import Any
 
-from stages.execute.inside import certify, codec, report, wire
+from stages.execute.inside import aliases, certify, codec, lent, library, mirror, report, wire
+from stages.execute.inside.handles import FOUND, Blueprint, Handle, handle_of, is_remote
 
 MODULES = certify.words(
-    """array bisect calendar cmath collections copy datetime decimal fractions functools heapq itertools json
-    math numbers operator random re statistics string sys time typing"""
+    """abc array asyncio bisect calendar cmath collections contextlib copy dataclasses datetime decimal enum fractions
+    functools heapq inspect itertools json math numbers operator pathlib random re statistics string sys textwrap time
+    types typing uuid"""
 )
 """Modules that tests may take by a name the solution imported. The referee imports its own: a patched one stays
 behind.
 """
+
+
+UNKNOWN = object()
+"""A module that tests may not have from a solution."""
 
 
 class Ended(BaseException):
@@ -38,141 +39,21 @@ class Unsplittable(BaseException):
     """The tests hand an object to the candidate that cannot be represented in another process."""
 
 
-class Handle:
-    """An object of the candidate."""
-
-    __slots__ = ("_leti_base", "_leti_number", "_leti_session")
-
-    def __init__(self, session: Session, number: int) -> None:
-        for name, value in zip(Handle.__slots__, (None, number, session), strict=True):
-            object.__setattr__(self, name, value)
-
-    @property  # type: ignore[misc]
-    def __class__(self) -> type:
-        """What `isinstance` asks for: an object derived from a built-in type is one of these."""
-        return type(self) if self._leti_base is None else type(self._leti_base)
-
-    def __call__(self, *arguments: Any, **keywords: Any) -> Any:
-        """Call it in the candidate."""
-        return self._leti_session.call(self, arguments, keywords)
-
-    def __getattr__(self, name: str) -> Any:
-        return self._leti_session.ask(op="get", handle=self._leti_number, name=name)
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        self._leti_session.ask(op="set", handle=self._leti_number, name=name, value=self._leti_session.encode(value))
-
-    def __delattr__(self, name: str) -> None:
-        self._leti_session.ask(op="delete", handle=self._leti_number, name=name)
-
-    def __eq__(self, other: object) -> bool:
-        if isinstance(other, Handle):
-            return bool(other is self or _operate(self, "eq", self, other))
-        return self._leti_base is not None and bool(self._leti_plain() == other)
-
-    def __ne__(self, other: object) -> bool:
-        if isinstance(other, Handle):
-            return other is not self and bool(_operate(self, "ne", self, other))
-        return not self == other
-
-    def __hash__(self) -> int:
-        return hash(_operate(self, "hash", self))
-
-    def __bool__(self) -> bool:
-        return bool(_operate(self, "bool", self))
-
-    def __len__(self) -> int:
-        return int(_operate(self, "len", self))
-
-    def __iter__(self) -> Iterator[Any]:
-        iterator = _operate(self, "iter", self)
-        if not isinstance(iterator, Handle):
-            return iter(iterator)
-        return iterator
-
-    def __next__(self) -> Any:
-        return _operate(self, "next", self)
-
-    def __contains__(self, item: object) -> bool:
-        return any(item is member or item == member for member in self)
-
-    def __repr__(self) -> str:
-        return _text(_operate(self, "repr", self))
-
-    def __str__(self) -> str:
-        return _text(_operate(self, "str", self))
-
-    def __instancecheck__(self, instance: object) -> bool:
-        return isinstance(instance, Handle) and bool(_operate(self, "isinstance", instance, self))
-
-    def __subclasscheck__(self, kind: object) -> bool:
-        return isinstance(kind, Handle) and bool(_operate(self, "issubclass", kind, self))
-
-    def _leti_plain(self) -> Any:
-        """What the object holds now as the built-in type it derives from."""
-        _operate(self, "self", self)
-        return self._leti_base
-
-
-def _text(value: object) -> str:
-    if type(value) is not str:
-        raise TypeError(f"__str__ returned non-string (type {type(value).__name__})")
-    return value
-
-
-def _operate(handle: Handle, name: str, *operands: object) -> Any:
-    session: Session = handle._leti_session
-    return session.ask(op="operate", name=name, operands=session.encode(list(operands)))
-
-
-def _unary(name: str) -> Callable[[Handle], Any]:
-    return lambda self: _operate(self, name, self)
-
-
-def _keyed(name: str) -> Callable[..., Any]:
-    return lambda self, *arguments: _operate(self, name, self, *arguments)
-
-
-def _between_handles(name: str, reflected: bool) -> Callable[[Handle, object], Any]:
-    """A binary operator: the candidate's where both sides are its objects; with a plain value, that of the built-in
-    base.
-    """
-
-    def operator_method(self: Handle, other: object) -> Any:
-        sides = (other, self) if reflected else (self, other)
-        if isinstance(other, Handle):
-            return _operate(self, name, *sides)
-        if self._leti_base is None:
-            return NotImplemented
-        import operator
-
-        plain = self._leti_plain()
-        return getattr(operator, name)(*((other, plain) if reflected else (plain, other)))
-
-    return operator_method
-
-
-for _name in ("int", "float", "abs", "reversed", "enter", "neg", "pos", "invert", "index"):
-    setattr(Handle, f"__{_name}__", _unary(_name))
-for _name in ("getitem", "setitem", "delitem", "round", "format"):
-    setattr(Handle, f"__{_name}__", _keyed(_name))
-Handle.__exit__ = lambda self, *details: _operate(self, "exit", self)  # type: ignore[attr-defined]
-for _name in ("lt", "le", "gt", "ge"):
-    setattr(Handle, f"__{_name}__", _between_handles(_name, reflected=False))
-for _name in certify.words("add sub mul truediv floordiv mod pow matmul and or xor lshift rshift"):
-    _function = f"{_name}_" if _name in ("and", "or") else _name
-    setattr(Handle, f"__{_name}__", _between_handles(_function, reflected=False))
-    setattr(Handle, f"__r{_name}__", _between_handles(_function, reflected=True))
-
-
 class Session:
     """One program's conversation with its candidate."""
 
-    def __init__(self, channel: wire.Channel) -> None:
+    def __init__(self, channel: wire.Channel, *, shares: bool = False) -> None:
         self.channel = channel
         self.handles: dict[int, Any] = {}
-        self.kinds: dict[str, type[Handle]] = {}
-        self.callbacks: list[Any] = []
+        self.numbers: dict[int, int] = {}
+        """Numbers of what stands here for a class or an exception of the candidate, by its id."""
+        self.named: dict[tuple[str, tuple[str, ...]], type] = {}
+        self.lent: list[Any] = []
+        self.ledger = aliases.Ledger(-1) if shares else None
+        self.asked_for: set[type] = set()
+        """Classes of the solution that the tests name as one names classes."""
+        self.treated_as_classes: set[type] = set()
+        """Those of them that the tests use as only a class can be used."""
         self.ended: str | None = None
         self.calls = 0
         self.influenced = False
@@ -189,18 +70,25 @@ class Session:
 
     def ask(self, **request: Any) -> Any:
         """One request; its value decoded. Raises what the candidate raised, or Ended."""
-        return self.decode(self._value(self.exchange(request)))
+        reply = self.exchange(request)
+        value = self.decode(self._value(reply))
+        self._finish(reply)
+        return value
 
-    def call(self, handle: Handle, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
+    def call(self, handle: Any, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
         """Call a handle. Changes it made to the arguments happen here too."""
         self.calls += 1
-        encoder = codec.Encoder(self._foreign)
+        encoder = codec.Encoder(self._foreign, ledger=self.ledger)
+        number = handle._leti_class if isinstance(handle, Blueprint) else handle._leti_number
+        if self.planned and not keywords:
+            # Announced arguments are literals, which nobody else holds: nothing of them is shared.
+            sent = self._encode(codec.Encoder(self._foreign), arguments)
+            if self.planned[0] == (number, sent):
+                self.planned.popleft()
+                return self._take(self._receive(), [])
         sent = self._encode(encoder, arguments)
-        if self.planned and not keywords and self.planned[0] == (handle._leti_number, sent):
-            self.planned.popleft()
-            return self._take(self._receive(), [])
         request = {
-            "op": "call", "handle": handle._leti_number, "depth": report.depth_of_tests(),
+            "op": "call", "handle": number, "depth": report.depth_of_tests(),
             "arguments": sent, "keywords": self._encode(encoder, keywords),
         }  # fmt: skip
         reply = self.exchange(request)
@@ -208,7 +96,7 @@ class Session:
 
     def _take(self, reply: dict[str, Any], objects: list[Any]) -> Any:
         try:
-            decoder = codec.Decoder(self._resolve, objects)
+            decoder = self._decoder(objects)
             sent = len(objects)
             value = decoder.decode(self._value(reply))
             changed = reply.get("changed", [])
@@ -216,6 +104,7 @@ class Session:
                 raise codec.CodecError("changes do not fit the arguments")
             for number, tree in enumerate(changed):
                 decoder.refill(number, tree)
+            self._take_over(reply)
         except (codec.CodecError, LookupError, TypeError) as error:
             raise self.end(f"malformed: {error}") from None
         self.influenced = True
@@ -227,19 +116,27 @@ class Session:
             raise Ended(self.ended)
         self.finish_plan()
         try:
-            self.channel.send(request, blob)
+            self._send(request, blob)
         except wire.Closed:
             raise self.end("closed") from None
         except wire.Malformed as error:
             raise self._cannot_cross(error) from None
         return self._receive()
 
+    def _send(self, message: dict[str, Any], blob: bytes = b"") -> None:
+        if self.ledger is not None:
+            message["shared"] = self.ledger.changes(self._encoder())
+            # What nobody here holds any more has been changed for the last time.
+            message["released"] = self.ledger.release()
+            self.ledger.agree(self._encoder())
+        self.channel.send(message, blob)
+
     def finish_plan(self) -> None:
         """Let pass what was planned and not asked for."""
         while self.planned:
             self.planned.popleft()
             with contextlib.suppress(Exception):
-                self._receive()
+                self._take(self._receive(), [])
 
     def _receive(self) -> dict[str, Any]:
         """The next reply; a candidate stops its plan at the first exception."""
@@ -264,7 +161,7 @@ class Session:
                 raise self.end(reason)
         if "raised" in reply:
             self.planned.clear()
-            raise self._mirror(reply["raised"])
+            raise self._mirror(reply)
         return reply
 
     def _value(self, reply: dict[str, Any]) -> codec.Tree:
@@ -272,29 +169,49 @@ class Session:
             raise self.end("malformed: a reply without value")
         return reply["value"]
 
-    def _call_back(self, message: dict[str, Any]) -> None:
+    def _take_over(self, message: dict[str, Any]) -> None:
+        """What the candidate has changed in containers that both sides hold; after the values of the message."""
+        if self.ledger is not None and "shared" in message:
+            self.ledger.apply(message["shared"], self._decoder())
+            self.ledger.agree(self._encoder())
+
+    def _finish(self, reply: dict[str, Any]) -> None:
         try:
-            function = self.callbacks[message["callback"]]
-            decoder = codec.Decoder(self._resolve)
-            arguments, keywords = decoder.decode(message["arguments"]), decoder.decode(message["keywords"])
-            if type(arguments) is not tuple or type(keywords) is not dict:
+            self._take_over(reply)
+        except (codec.CodecError, LookupError, TypeError) as error:
+            raise self.end(f"malformed: {error}") from None
+
+    def _call_back(self, message: dict[str, Any]) -> None:
+        """The candidate wants something of an object of the tests that it was lent."""
+        try:
+            target = self.lent[message["callback"]]
+            decoder = self._decoder()
+            operands, keywords = decoder.decode(message["arguments"]), decoder.decode(message["keywords"])
+            self._take_over(message)
+            deed = lent.deed(target, message.get("what", "call"))
+            if type(operands) is not tuple or type(keywords) is not dict:
                 raise codec.CodecError("arguments expected")
         except (codec.CodecError, LookupError, TypeError) as error:
             raise self.end(f"malformed: {error}") from None
         self.influenced = True
         try:
-            value = function(*arguments, **keywords)
+            value = deed(*operands, **keywords)
         except Exception as error:
-            plain = all(type(item) in codec.SCALARS for item in error.args)
-            self.channel.send({"raised": type(error).__name__, "arguments": list(error.args) if plain else []})
+            self._send({"raised": self.encode(error)})
         else:
-            self.channel.send({"value": self._encode(codec.Encoder(self._foreign, decoder.objects), value)})
+            self._send({"value": self._encode(codec.Encoder(self._foreign, decoder.objects, self.ledger), value)})
 
     # values
 
+    def _encoder(self) -> codec.Encoder:
+        return codec.Encoder(self._foreign, ledger=self.ledger)
+
+    def _decoder(self, objects: list[Any] | None = None) -> codec.Decoder:
+        return codec.Decoder(self._resolve, objects, ledger=self.ledger, named=self.named_tuple)
+
     def encode(self, value: object) -> codec.Tree:
         """A value of the tests, for the candidate."""
-        return self._encode(codec.Encoder(self._foreign), value)
+        return self._encode(self._encoder(), value)
 
     def _encode(self, encoder: codec.Encoder, value: object) -> codec.Tree:
         try:
@@ -307,86 +224,135 @@ class Session:
         what they alone can have made counts.
         """
         theirs = isinstance(value, Iterator) or type(value).__module__ == "__main__"
-        if self.influenced and (not theirs or hasattr(value, "_leti_number")):
+        if self.influenced and (not theirs or is_remote(value)):
             return self.end("untransportable")
         return Unsplittable(type(value).__name__)
 
     def decode(self, tree: codec.Tree) -> Any:
         """A value of the candidate, for the tests."""
         try:
-            value = codec.Decoder(self._resolve).decode(tree)
+            value = self._decoder().decode(tree)
         except codec.CodecError as error:
             raise self.end(f"malformed: {error}") from None
         self.influenced = self.influenced or not isinstance(value, Handle)
         return value
 
-    def definition(self, tree: codec.Tree) -> Any:
-        """What a name of the solution stood for after loading. Only here a module may cross."""
+    def definitions(self, trees: dict[str, codec.Tree]) -> dict[str, Any]:
+        """What names of the solution stood for after loading. Only here a module may cross."""
+        decoder = self._decoder()
+        try:
+            return {name: self._definition(decoder, tree) for name, tree in trees.items()}
+        except codec.CodecError as error:
+            raise self.end(f"malformed: {error}") from None
+
+    def _definition(self, decoder: codec.Decoder, tree: codec.Tree) -> Any:
         match tree:
             case ["module", str(name)] if name.partition(".")[0] in MODULES and name in sys.stdlib_module_names:
                 return importlib.import_module(name)
-        return self.decode(tree)
+            case ["module", _]:
+                return UNKNOWN
+        return decoder.decode(tree)
 
     def _foreign(self, value: object) -> codec.Tree:
-        if isinstance(value, Handle):
-            return ["h", value._leti_number]
-        if isinstance(value, type) and issubclass(value, BaseException) and hasattr(value, "_leti_number"):
-            return ["h", value._leti_number]
+        number = self.number_of(value)
+        if number is not None:
+            return ["h", number]
+        if isinstance(value, BaseException):
+            return report.write_exception(value, self._encoder().encode)
+        tree = library.write(value)
+        if tree is not None:
+            return tree
         if isinstance(value, (BuiltinFunctionType, type)) and _is_importable(value):
             return ["import", value.__module__, value.__qualname__]
         if isinstance(value, (FunctionType, BuiltinFunctionType, MethodType)) or callable(value):
-            self.callbacks.append(value)
-            return ["cb", len(self.callbacks) - 1, getattr(value, "__name__", "function")]
+            return ["cb", self._lend(value), getattr(value, "__name__", "function"), getattr(value, "__doc__", None)]
+        description = lent.describe(value)
+        if description is not None:
+            return ["ob", self._lend(value), description]
         raise self._cannot_cross(value)
+
+    def number_of(self, value: object) -> int | None:
+        """The number of what stands for something of the candidate's."""
+        if isinstance(value, Handle):
+            return int(value._leti_number)
+        if isinstance(value, BaseException):
+            number = getattr(value, "_leti_report", {}).get("object")
+            return number if type(number) is int else None
+        return self.numbers.get(id(value)) if isinstance(value, type) else None
+
+    def _lend(self, value: object) -> int:
+        for number, known in enumerate(self.lent):
+            if known is value:
+                return number
+        self.lent.append(value)
+        return len(self.lent) - 1
 
     def _resolve(self, tree: codec.Tree) -> Any:
         match tree:
-            case ["h", int(number), "exception", str(name), list(bases)]:
-                if number not in self.handles:
-                    self.handles[number] = self._class(number, name, bases)
+            case ["h", int(number)] if number in self.handles:
+                return self._again(self.handles[number])
+            case ["h", int(number), kind, base]:
+                return self._handle(number, self._decoder().decode(kind), base)
+            case ["c", int(number), dict(description)] if number not in self.handles:
+                mirror.Builder(self, number, description).build()
                 return self.handles[number]
-            case ["h", int(number), str(sort), str(type_name), base]:
-                if number not in self.handles:
-                    kind = self._kind("type" if sort == "class" else type_name[:200])
-                    self.handles[number] = kind(self, number)
-                handle = self.handles[number]
-                if isinstance(handle, Handle):
-                    object.__setattr__(handle, "_leti_base", None if base is None else self.decode(base))
-                return handle
-            case ["cb", int(number)] if 0 <= number < len(self.callbacks):
-                return self.callbacks[number]
+            case ["x", int(number), kind, arguments, dict(state)]:
+                return self._exception(number, self._decoder().decode(kind), arguments, state)
+            case ["lib", key, parts]:
+                return library.read(key, parts)
+            case ["cb", int(number)] if 0 <= number < len(self.lent):
+                return self.lent[number]
         raise codec.CodecError("unknown object")
 
-    def _kind(self, name: str) -> type[Handle]:
-        """The class of handles whose objects have a class of that name: messages of CPython show it."""
-        if name not in self.kinds:
-            self.kinds[name] = type(name, (Handle,), {"__slots__": (), "__module__": "__main__"})
-        return self.kinds[name]
+    def _again(self, known: Any) -> Any:
+        if isinstance(known, Handle):
+            object.__setattr__(known, "_leti_origin", FOUND)
+        return known
+
+    def _handle(self, number: int, kind: Any, base: codec.Tree) -> Any:
+        if not isinstance(kind, Blueprint) or not issubclass(kind, Handle):
+            raise codec.CodecError("not the class of an object")
+        if number not in self.handles:
+            self.handles[number] = handle_of(kind, number)
+        handle = self._again(self.handles[number])
+        if isinstance(handle, Handle):
+            object.__setattr__(
+                handle, "_leti_base", None if base is None else codec.Decoder(self._resolve).decode(base)
+            )
+        return handle
+
+    def _exception(self, number: int, kind: Any, arguments: codec.Tree, state: dict[str, Any]) -> Any:
+        if number not in self.handles:
+            self.handles[number] = mirror.exception(
+                kind, self._decoder().decode(arguments), state, self._decoder().decode
+            )
+            self.handles[number]._leti_report = {"object": number}
+        return self.handles[number]
+
+    def named_tuple(self, name: str, fields: tuple[str, ...]) -> type:
+        """The class here for named tuples of that shape: one for each conversation."""
+        if (name, fields) not in self.named:
+            self.named[name, fields] = codec.named_tuple(name, fields)
+        return self.named[name, fields]
 
     # exceptions
 
-    def _class(self, number: int, name: str, bases: list[Any]) -> type[BaseException]:
-        """A class of the tests' own for an exception class of the candidate, so that `except` can name it."""
-        members = {"_leti_number": number, "__module__": "__main__", "__getattr__": report.attributes(self.ask)}
-        return type(name[:200], (report.nearest_builtin(bases),), members)
-
-    def _mirror(self, raised: Any) -> BaseException:
+    def _mirror(self, reply: dict[str, Any]) -> BaseException:
         """The candidate's exception, raised among the tests: of the nearest built-in class, or a class made for it."""
+        raised = reply["raised"]
         if not report.is_valid(raised):
             return self.end("malformed: not a report of an exception")
-        kind = report.nearest_builtin(raised["bases"])
-        number = raised["class"]
-        if type(number) is int:
-            known = self.handles.get(number)
-            if not isinstance(known, type):
-                known = self.handles[number] = self._class(number, raised["type"], raised["bases"])
-            kind = known
         try:
-            arguments = self.decode(raised["arguments"])
-            error = kind(*(arguments if type(arguments) is tuple else ()))
-        except (TypeError, ValueError):
-            error = Exception()
-        error._leti_report = raised  # type: ignore[attr-defined]
+            error = self._decoder().decode(raised["error"])
+            self._take_over(reply)
+        except (codec.CodecError, LookupError, TypeError):
+            return self.end("malformed: an exception")
+        if not isinstance(error, BaseException):
+            error = report.nearest_builtin(raised["bases"])()
+        self.influenced = True
+        number = getattr(error, "_leti_report", {}).get("object")
+        error._leti_report = {**raised, "object": number}  # type: ignore[attr-defined]
+        error.__traceback__ = None
         return error
 
 

@@ -12,11 +12,15 @@ from collections.abc import Callable
 from types import CodeType, TracebackType
 from typing import Any
 
+from stages.execute.inside import codec
+
 FILE_NAME = "<string>"
 MOST_FRAMES = 1100
 MOST_TEXT = 100_000
 MOST_LINKS = 20
 MOST_NAME = 200
+STATE = ("name", "path", "filename", "filename2")
+"""Attributes that built-in exceptions have beside their arguments."""
 _print_exception = sys.__excepthook__
 _SUGGESTION = re.compile(r"\. (Did you mean: |Did you forget to import )[^\n]*\?\n?\Z")
 
@@ -26,13 +30,14 @@ lines after them; `how`: "cause" or "context" where another exception printed be
 """
 
 
-def describe(error: BaseException, code: CodeType | None, handle: int, arguments: Any) -> dict[str, Any]:
-    """Everything about `error` that its text and its class need. `code` is the program's own."""
+def describe(error: BaseException, code: CodeType | None, tree: Any) -> dict[str, Any]:
+    """Everything about `error` that its text and its class need. `code` is the program's own; `tree` the exception as
+    a value.
+    """
     return {
         "type": type(error).__name__[:MOST_NAME],
         "bases": builtin_bases(type(error)),
-        "class": handle if type(error).__module__ not in ("builtins",) else None,
-        "arguments": arguments,
+        "error": tree,
         "links": chain(error, own_codes(code)),
     }
 
@@ -42,16 +47,12 @@ def builtin_bases(kind: type) -> list[str]:
     return [base.__name__ for base in kind.__mro__ if getattr(builtins, base.__name__, None) is base][:20]
 
 
-def attributes(ask: Callable[..., Any]) -> Callable[[BaseException, str], Any]:
+def attributes(error: Any, name: str) -> Any:
     """`__getattr__` for the tests' copy of an exception: what the solution's class stored on the original."""
-
-    def attribute(error: BaseException, name: str) -> Any:
-        number = vars(error).get("_leti_report", {}).get("object")
-        if type(number) is not int or name.startswith("_"):
-            raise AttributeError(f"{type(error).__name__!r} object has no attribute {name!r}")
-        return ask(op="get", handle=number, name=name)
-
-    return attribute
+    number = vars(error).get("_leti_report", {}).get("object")
+    if type(number) is not int or name.startswith("_"):
+        raise AttributeError(f"{type(error).__name__!r} object has no attribute {name!r}")
+    return type(error)._leti_home.ask(op="get", handle=number, name=name)
 
 
 def depth_of_tests() -> int:
@@ -165,7 +166,7 @@ def is_valid(raised: Any) -> bool:
         type(links) is list
         and 0 < len(links) <= MOST_LINKS
         and all(_is_link(link) for link in links)
-        and "class" in raised
+        and "error" in raised
     )
 
 
@@ -185,3 +186,21 @@ def _is_frame(frame: Any) -> bool:
         return False
     numbers = [frame[0], *frame[2:5]]
     return type(frame[0]) is int and all(n is None or (type(n) is int and 0 <= n < 1 << 31) for n in numbers)
+
+
+def write_exception(error: BaseException, encode: Callable[[object], Any]) -> list[Any]:
+    """The tree of an exception that the tests made, for the candidate: the nearest built-in class, its arguments."""
+    names = builtin_bases(type(error))
+    try:
+        arguments = encode(tuple(error.args))
+    except codec.CodecError:
+        arguments = ["t", []]
+    return ["exc", names[0] if names else "Exception", arguments]
+
+
+def read_exception(name: object, arguments: object) -> BaseException:
+    """The exception for such a tree."""
+    kind = getattr(builtins, name, None) if type(name) is str else None
+    if not isinstance(kind, type) or not issubclass(kind, BaseException) or type(arguments) is not tuple:
+        raise codec.CodecError("not an exception")
+    return kind(*arguments)

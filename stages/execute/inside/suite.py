@@ -5,21 +5,27 @@ from __future__ import annotations
 import ast
 import builtins
 import importlib
+import re
 from collections.abc import Iterator
 from types import CodeType, ModuleType
 from typing import Any
 
 from stages.execute.inside import certify, codec, remote, report
+from stages.execute.inside.handles import Blueprint, Handle
 
 FILE_NAME = "<string>"
 UNSPLITTABLE_NAMES = certify.words(
-    "globals locals vars eval exec compile __import__ redirect_stdout redirect_stderr patch monkeypatch inspect"
+    "globals locals eval exec compile __import__ open redirect_stdout redirect_stderr patch monkeypatch"
 )
 """What looks into the one namespace that solution and tests then share, or replaces a part of it."""
-UNSPLITTABLE_MODULES = frozenset({"__main__", "inspect", "unittest.mock", "asyncio", "pickle"})
-UNSPLITTABLE_NODES = frozenset({ast.AsyncFunctionDef, ast.Await, ast.AsyncFor, ast.AsyncWith})
+UNSPLITTABLE_MODULES = frozenset({"__main__", "builtins", "pickle", "shutil", "tempfile", "unittest.mock"})
 UNSPLITTABLE_ATTRIBUTES = certify.words(
-    "__globals__ __code__ __closure__ __dict__ stdout stdin stderr modules redirect_stdout redirect_stderr patch"
+    """__globals__ __closure__ stdout stdin stderr modules redirect_stdout redirect_stderr patch environ putenv chdir
+    getsource currentframe stack getsourcelines getmembers"""
+)
+MUTATORS = certify.words(
+    """append appendleft extend extendleft insert remove pop popleft popitem clear sort reverse rotate update add
+    discard setdefault difference_update intersection_update symmetric_difference_update subtract move_to_end"""
 )
 
 JUDGING_BUILTINS = certify.words(
@@ -32,13 +38,18 @@ tests.
 """
 
 BUILTINS = frozenset(vars(builtins))
-HARMLESS_MODULES = remote.MODULES - {"sys", "time"}
+HARMLESS_MODULES = remote.MODULES - {"asyncio", "contextlib", "inspect", "pathlib", "sys", "time"}
 HARMLESS_NODES = certify.NODES | {ast.With, ast.withitem}
 RISKY_BUILTINS = (
     BUILTINS
     - certify.SAFE_BUILTINS
     - {"type", "getattr", "hasattr", "callable", "id", "object"}
     - {name for name, value in vars(builtins).items() if isinstance(value, type) and issubclass(value, BaseException)}
+)
+_STORED = frozenset({ast.Name, ast.Attribute, ast.Subscript})
+_CLASS_NAME = re.compile(r"[A-Z][A-Za-z0-9]*")
+_PLAIN_ATTRIBUTES = frozenset(name for kind in codec.WRITERS for name in dir(kind)) | frozenset(
+    dir(str) + dir(int) + dir(float)
 )
 _IMPORTS = frozenset({ast.Import, ast.ImportFrom})
 _PLANNED = frozenset({ast.Assert})
@@ -67,8 +78,11 @@ class Suite:
         unresolved = self.loads - self.bound - BUILTINS
         self.replaceable = frozenset() if unresolved else self.loads & BUILTINS - JUDGING_BUILTINS
         self.plan = self._plan(tree) if self.kinds & _PLANNED else []
+        self.shares = self._may_see_changes()
+        self.class_names, self.treated_as_classes = _class_names(self.nodes)
         self.splittable = not self._needs_one_namespace(unresolved)
-        self.in_process = self._leaves_no_trace()
+        self.seeds = "random" in self.modules and "seed" in self.attributes | self.loads
+        self.in_process = self._leaves_no_trace() and not self.seeds
 
     def _plan(self, tree: ast.Module) -> list[tuple[str, list[Any]]]:
         """The calls that the tests make first, in order, as far as their text alone determines them: function name and
@@ -108,11 +122,23 @@ class Suite:
         classes = [node for node in self.nodes if type(node) is ast.ClassDef]
         bases = {base.id for node in classes for base in node.bases if isinstance(base, ast.Name)}
         return bool(
-            self.kinds & UNSPLITTABLE_NODES
-            or bases & unresolved
+            bases & unresolved
+            or self._looks_into_itself()
             or self.attributes & UNSPLITTABLE_ATTRIBUTES
             or self.loads & UNSPLITTABLE_NAMES
             or self.modules & UNSPLITTABLE_MODULES
+        )
+
+    def _looks_into_itself(self) -> bool:
+        """`vars()` and `dir()` without an argument."""
+        calls = [node.func for node in self.nodes if isinstance(node, ast.Call) and not node.args]
+        return any(isinstance(function, ast.Name) and function.id in ("vars", "dir") for function in calls)
+
+    def _may_see_changes(self) -> bool:
+        """Whether the tests keep something, or change something, that the solution may hold as well."""
+        return bool(self.attributes & MUTATORS) or any(
+            type(node) in _STORED and type(node.ctx) is not ast.Load  # type: ignore[attr-defined]
+            for node in self.nodes
         )
 
     def _leaves_no_trace(self) -> bool:
@@ -138,6 +164,34 @@ def _bound_names(nodes: list[ast.AST]) -> Iterator[str]:
             yield from _imported_names(node)  # type: ignore[arg-type]
         elif isinstance(node, (ast.FunctionDef, ast.ClassDef, ast.ExceptHandler)) and node.name:
             yield node.name
+
+
+def _class_names(nodes: list[ast.AST]) -> tuple[frozenset[str], frozenset[str]]:
+    """Names that the tests call and that are spelt as classes are; and those of them that they use as only a class can
+    be used: for `isinstance`, for attributes of an instance that no plain value has, or for its commands.
+    """
+    called: set[str] = set()
+    used: set[str] = set()
+    commands = [node.value.func for node in nodes if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call)]
+    commanded = {id(function) for function in commands}
+    made: dict[str, str] = {}
+    for node in nodes:
+        if isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.targets[0], ast.Name):
+            made[node.targets[0].id] = _called_name(node.value)
+    for node in nodes:
+        if isinstance(node, ast.Call):
+            called.add(_called_name(node))
+            if isinstance(node.func, ast.Name) and node.func.id in ("isinstance", "issubclass"):
+                used.update(part.id for part in node.args[1:] if isinstance(part, ast.Name))
+        elif isinstance(node, ast.Attribute) and (node.attr not in _PLAIN_ATTRIBUTES or id(node) in commanded):
+            root = node.value
+            used.add(made.get(root.id, "") if isinstance(root, ast.Name) else _called_name(root))
+    named = frozenset(name for name in called if _CLASS_NAME.fullmatch(name))
+    return named, named & used
+
+
+def _called_name(node: ast.expr) -> str:
+    return node.func.id if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) else ""
 
 
 def _certain_call(statement: ast.stmt, harmless: set[str]) -> ast.Call | None:
@@ -230,7 +284,27 @@ class Scope(dict[str, Any]):
         if name in self.suite.module_names:
             # `math.isclose` in a test means the module, also where the solution put something else in its place.
             return importlib.import_module(name)
-        value = self.session.definition(self.solutions[name])
-        if isinstance(value, (remote.Handle, type, ModuleType)) or self.as_of_call == self.session.calls:
-            return value
-        return self.session.ask(op="global", name=name)
+        value = self.solutions[name]
+        if value is remote.UNKNOWN:
+            raise self.session.end("malformed: a module")
+        if isinstance(value, Blueprint):
+            self._remember(name, value)
+        elif not isinstance(value, Handle):
+            self.session.influenced = True
+            is_fixed = isinstance(value, (type, ModuleType))
+            if not is_fixed and (self.session.ledger is not None or self.as_of_call != self.session.calls):
+                return self.session.ask(op="global", name=name)
+        return value
+
+    def _remember(self, name: str, kind: Blueprint) -> None:
+        if name in self.suite.class_names:
+            self.session.asked_for.add(kind)
+        if name in self.suite.treated_as_classes:
+            self.session.treated_as_classes.add(kind)
+
+    def __delitem__(self, name: str) -> None:
+        """The tests may delete a name of the solution: then they no longer find it."""
+        if name in self:
+            super().__delitem__(name)
+        else:
+            del self.solutions[name]

@@ -107,7 +107,7 @@ def links_of(error: BaseException, tests: set[CodeType], offset: int) -> list[re
         own = _own_links(current, tests, offset)
         links = own + links
         following, how = _previous(current)
-        if following is None:
+        if following is None or _is_told(current, following):
             break
         own[0]["how"], current = how, following
     return links
@@ -121,10 +121,16 @@ def _previous(error: BaseException) -> tuple[BaseException | None, str | None]:
     return None, None
 
 
+def _is_told(error: BaseException, earlier: BaseException) -> bool:
+    """Whether the candidate's report of `error` includes what it says of the exception before."""
+    is_sent = "links" in getattr(error, "_leti_report", {})
+    return is_sent and "links" not in getattr(earlier, "_leti_report", {"links": None})
+
+
 def _own_links(error: BaseException, tests: set[CodeType], offset: int) -> list[report.Link]:
     frames = _test_frames(error.__traceback__, tests, offset)
     sent = getattr(error, "_leti_report", None)
-    if sent is None:
+    if sent is None or "links" not in sent:
         return [{"frames": frames, "text": report.text_of(error), "how": None}]
     *earlier, last = sent["links"]
     return [*({**link} for link in earlier), {**last, "frames": frames + last["frames"]}]

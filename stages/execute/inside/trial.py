@@ -12,6 +12,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from stages.execute.inside import remote, trace, wire
+from stages.execute.inside.handles import Handle
 from stages.execute.inside.lane import Expired
 from stages.execute.inside.suite import Scope, Suite
 
@@ -102,7 +103,7 @@ class Trial:
         happened.
         """
         lane = self.referee.candidate(certified=True)
-        session = remote.Session(lane.channel)
+        session = remote.Session(lane.channel, shares=suite.shares)
         try:
             reason, finding = self._attempt(suite, session, reads, code)
             if reason is None:
@@ -119,8 +120,9 @@ class Trial:
     def _alone(self, suite: Suite, reads: list[str], code: bytes) -> Finding:
         """In a candidate of its own."""
         lane = self.referee.candidate(certified=False)
+        session = remote.Session(lane.channel, shares=suite.shares)
         try:
-            reason, finding = self._attempt(suite, remote.Session(lane.channel), reads, code)
+            reason, finding = self._attempt(suite, session, reads, code)
         finally:
             status = lane.bury()
         return finding if reason is None else self._ended(reason, status)
@@ -160,6 +162,8 @@ class Trial:
         pid = os.fork()
         if pid == 0:
             with contextlib.suppress(BaseException):
+                if suite.seeds:
+                    _seed_both(session)
                 try:
                     answer: Any = self._evaluate(suite, session, reads, code)
                 except remote.Unsplittable:
@@ -215,7 +219,7 @@ class Trial:
     def _raised(self, error: BaseException, suite: Suite | None) -> Finding:
         """The finding on an exception that left the tests, or the whole program where there is no suite."""
         sent = getattr(error, "_leti_report", None)
-        name = sent["type"] if sent else type(error).__name__
+        name = sent["type"] if sent and "type" in sent else type(error).__name__
         if name == "MemoryError":
             return self._fixed("out_of_memory")
         links = trace.links_of(error, suite.codes if suite else set(), trace.count_lines(self.prefix))
@@ -257,11 +261,15 @@ def compiled_suite(setup: str, tests: tuple[str, ...]) -> Suite | None:
 
 def evaluate(suite: Suite, session: remote.Session, reads: list[str], code: bytes) -> None:
     """Run the solution in the candidate, then the tests here. Returns only where all of them held."""
-    request = {"op": "load", "names": suite.names(), "imports": suite.needed_by(reads), "plan": suite.plan}
+    request = {
+        "op": "load", "names": suite.names(), "imports": suite.needed_by(reads), "plan": suite.plan,
+        "shares": suite.shares,
+    }  # fmt: skip
     reply = session.exchange(request, code)
-    values, names = reply.get("value"), reply.get("globals")
-    if type(values) is not dict or type(names) is not list:
+    trees, names = reply.get("value"), reply.get("globals")
+    if type(trees) is not dict or type(names) is not list:
         raise session.end("malformed: load")
+    values = session.definitions(trees)
     scope = Scope(suite, session, values)
     session.planned.extend(_announced(suite, session, values))
     if "random" in suite.loads:
@@ -274,10 +282,21 @@ def evaluate(suite: Suite, session: remote.Session, reads: list[str], code: byte
         raise
 
 
+def _seed_both(session: remote.Session) -> None:
+    """In one process the tests' `random.seed` would seed the solution as well. Only in a fork: it stays."""
+    seed_here = random.seed
+
+    def seed(a: Any = None, version: int = 2) -> None:
+        seed_here(a, version)
+        session.ask(op="seed", value=session.encode(a))
+
+    random.seed = seed
+
+
 def _announced(suite: Suite, session: remote.Session, values: dict[str, Any]) -> Iterator[tuple[int, Any]]:
     """The part of the plan that the candidate goes through: as far as the functions exist."""
     for name, arguments in suite.plan:
         if name not in values:
             return
-        value = session.definition(values[name])
-        yield value._leti_number if isinstance(value, remote.Handle) else -1, arguments
+        value = values[name]
+        yield value._leti_number if isinstance(value, Handle) else -1, arguments

@@ -75,14 +75,15 @@ def printed_by_cpython(program: Program, folder: Path) -> str:
     done = subprocess.run(
         command, capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL, env=_environment(), check=False
     )
-    return _without_library(done.stderr.replace(str(path), "<string>"))
+    return without_library(done.stderr.replace(str(path), "<string>"))
 
 
 def _environment() -> dict[str, str]:
     return {"PYTHONHASHSEED": "0", "PATH": os.environ["PATH"]}
 
 
-def _without_library(stderr: str) -> str:
+def without_library(stderr: str) -> str:
+    """Standard error of a script without frames of the library, addresses and the library's place."""
     lines, skip = [], False
     for line in stderr.split("\n"):
         if line.startswith('  File "'):

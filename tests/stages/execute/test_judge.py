@@ -55,13 +55,16 @@ SPLIT = {
     "solution's module": ("import sys\ndef f(t): return sys.getsizeof(t)", "", ("assert f((1,)) == sys.getsizeof((1,))",)),
     "threads": ("import threading\ndef f():\n    r = []\n    t = threading.Thread(target=r.append, args=(1,))\n    t.start(); t.join()\n    return r", "", ("assert f() == [1]",)),
     "large": ("def f(n): return list(range(n))", "", ("assert f(100000) == list(range(100000))",)),
+    "object of the tests": ("def f(t): return t.v", "", (TEST_CLASS, "assert f(T()) == 3")),
+    "coroutine": ("async def f(): return 1", "", ("import asyncio", "assert asyncio.run(f()) == 1")),
+    "iterator of the tests": ("def f(i): return next(i)", "", ("i = iter([1, 2])", "assert f(i) == 1 and list(i) == [2]")),
     "regular expression": ("import re\ndef f(s): return re.match('a+', s)", "", ("assert f('aab').group() == 'aa'", "assert f('b') is None")),
 }  # fmt: skip
 BESIDE = {
     "redirected output": ("def f(): print('hi')", "", ("import io, contextlib", "b = io.StringIO()", "with contextlib.redirect_stdout(b): f()", "assert b.getvalue() == 'hi\\n'")),
     "subclass in the tests": ("class A:\n    def g(self): return 1", "", ("class B(A): pass", "assert B().g() == 1")),
-    "object of the tests": ("def f(t): return t.v", "", (TEST_CLASS, "assert f(T()) == 3")),
-    "coroutine": ("async def f(): return 1", "", ("import asyncio", "assert asyncio.run(f()) == 1")),
+    "standard output": ("def f(): print(1)", "", ("import sys", "f()", "assert sys.stdout")),
+    "file": ("def f(p): return open(p).read()", "", ("open('x', 'w').close()", "assert f('x') == ''")),
 }  # fmt: skip
 
 

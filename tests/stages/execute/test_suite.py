@@ -37,8 +37,8 @@ def test_values_of_the_tests_are_never_given_to_the_solution() -> None:
 
 @pytest.mark.parametrize(
     "tests",
-    [["class B(A): pass"], ["globals()['f']"], ["import asyncio\nasyncio.run(f())"], ["import contextlib\ncontextlib.redirect_stdout(x)"],
-     ["async def t(): await f()"], ["eval('f(1)')"]],
+    [["class B(A): pass"], ["globals()['f']"], ["vars()"], ["import contextlib\ncontextlib.redirect_stdout(x)"],
+     ["open('x')"], ["eval('f(1)')"]],
 )  # fmt: skip
 def test_tests_that_need_one_namespace_are_known(tests: list[str]) -> None:
     assert not Suite("", tests).splittable
