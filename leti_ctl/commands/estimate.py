@@ -22,6 +22,7 @@ from leti_ctl import options
 @click.option(
     "--rates", type=click.Path(path_type=Path), metavar="RATES.yaml", help="Your figures, laid over leti's table."
 )
+@click.option("--like", metavar="STORE/runs/NAME", help="Take the speeds and lengths that this run measured.")
 @click.option(
     "--parameters", type=click.IntRange(min=1), metavar="N", help="Size of a model that the table does not name."
 )
@@ -34,13 +35,15 @@ def estimate(
     overrides: tuple[str, ...],
     profile: str | None,
     rates: Path | None,
+    like: str | None,
     parameters: int | None,
     sources: bool,
     as_json: bool,
 ) -> None:
     """Tell what a run will take: pods, accelerator-hours, wall time, bytes in the store and money.
 
-    Every figure is a range, reckoned from a table of measured, published and assumed rates; --rates lays yours over it.
+    Every figure is a range, reckoned from a table of measured, published and assumed rates. --rates lays yours over
+    it; --like takes what an earlier run on such devices measured.
     """
     import json
 
@@ -49,6 +52,7 @@ def estimate(
     from leti_ctl.estimate import layout, text, work
     from leti_ctl.profiles import load_profile
     from stages.contract.errors import UsageError
+    from stages.contract.run import Run
 
     if not (preset or file):
         raise UsageError("estimate needs a spec: --preset NAME (see `leti-ctl presets`), -f RUN.yaml, or both")
@@ -58,7 +62,12 @@ def estimate(
     context = contexts.current()[1]
     named = profile or (context.profile if contexts.choose(None).backend == "argo" else None)
     pools = load_profile(named) if named else None
-    found = reckoning.estimate(spec, layout.find(pools, spec, table), table, size)
+    where = layout.find(pools, spec, table)
+    if like:
+        earlier = Run.open(like)
+        same = earlier.spec.model.source == spec.model.source
+        table = reckoning.like(earlier, where, table, size if same else None)
+    found = reckoning.estimate(spec, where, table, size)
     data = {**found.as_dict(), "advice": reckoning.advice(spec, found, pools)}
     if as_json:
         click.echo(json.dumps(data, indent=2))

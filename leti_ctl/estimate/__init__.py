@@ -20,6 +20,7 @@ figures. Accelerators are paid from the pod's start to its end, whether all of t
 from leti_ctl.estimate.actual import actuals
 from leti_ctl.estimate.advice import advice
 from leti_ctl.estimate.bill import Estimate, estimate
+from leti_ctl.estimate.measured import like
 from leti_ctl.estimate.rates import Rates, load_rates
 
-__all__ = ["Estimate", "Rates", "actuals", "advice", "estimate", "load_rates"]
+__all__ = ["Estimate", "Rates", "actuals", "advice", "estimate", "like", "load_rates"]

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from leti_ctl import control
+from leti_ctl import control, decisions
 from leti_ctl.pipeline import Unit, done_units, plan
 from stages.contract.artifacts import PartRecord
 from stages.contract.run import Run
@@ -26,18 +26,22 @@ def actuals(run: Run, spec: RunSpec | None = None) -> dict[str, Any]:
     process saw, used or not.
     """
     spec = spec or control.current_spec(run)
-    whole = plan(spec)
-    committed = done_units(run, spec, whole)
-    done = [unit for unit in whole.units if unit in committed]
-    with ThreadPoolExecutor(READERS) as readers:
-        records = list(readers.map(lambda unit: _record(run, unit, spec), done))
     stages: dict[str, dict[str, float]] = {}
-    for unit, record in zip(done, records, strict=True):
+    for unit, record in committed(run, spec):
         row = stages.setdefault(unit.stage, {"parts": 0, "seconds": 0.0, "accelerator_hours": 0.0})
         row["parts"] += 1
         row["seconds"] += record.made.seconds
-        row["accelerator_hours"] += record.made.seconds * record.made.counters.get("accelerators", 0.0) / 3600
+        row["accelerator_hours"] += decisions.accelerator_hours(record)
     return {"stages": {name: _rounded(row) for name, row in stages.items()}, "total": _total(stages.values())}
+
+
+def committed(run: Run, spec: RunSpec) -> list[tuple[Unit, PartRecord]]:
+    """Return the units that are done, in starting order, each with the record that says so."""
+    whole = plan(spec)
+    found = done_units(run, spec, whole)
+    done = [unit for unit in whole.units if unit in found]
+    with ThreadPoolExecutor(READERS) as readers:
+        return list(zip(done, readers.map(lambda unit: _record(run, unit, spec), done), strict=True))
 
 
 def _record(run: Run, unit: Unit, spec: RunSpec) -> PartRecord:

@@ -22,7 +22,9 @@ from leti_ctl.estimate.clock import finish_time
 from leti_ctl.estimate.ranges import Range
 from leti_ctl.estimate.rates import Rates, load_rates
 from leti_ctl.pipeline import Plan, Unit, plan
+from stages.contract.artifacts import Input, Made
 from stages.contract.errors import SpecError, UsageError
+from stages.contract.run import Commit, Run
 from stages.contract.spec import RunSpec, TaskSpec
 from stages.tasks import load_problems
 from tests.conftest import ROOT
@@ -260,6 +262,59 @@ def test_actuals_add_up_what_parts_recorded(tmp_path: Path) -> None:
     trained = {"parts": 1, "seconds": 1800.0, "accelerator_hours": 2.0}
     assert found["stages"] == {"generate": {"parts": 3, "seconds": 5400.0, "accelerator_hours": 6.0}, "train": trained}
     assert found["total"] == {"parts": 4, "seconds": 7200.0, "accelerator_hours": 8.0}
+
+
+def commit(run: Run, unit: Unit, scratch: Path, rows: int, facts: dict[str, int], **counters: float) -> None:
+    """Commit a unit whose stage counted so much."""
+    made = Made(started_at="2026-01-01T00:00:00+00:00", seconds=100.0, host="h", counters=counters)
+    for ref in unit.outputs(run.spec):
+        (scratch / "empty.bin").write_bytes(b"")
+        files = {scratch / "empty.bin": rows}
+        run.commit(Commit(ref, unit.part, files, (Input(ref="made", sha256="0" * 64),), 7, made, facts))
+
+
+def measured_run(tmp_path: Path, accelerators: float) -> Run:
+    """A run of one training pass in two parts, one held-out pass and one training."""
+    run = make_run(tmp_path / "store", iterations=1)
+    limit = run.spec.generate.max_new_tokens
+    held = {"accelerators": accelerators} if accelerators else {}
+    for unit in plan(run.spec).units:
+        if unit.iteration == 0 and unit.stage == "generate":
+            tokens = {"train": 8 * limit, "test": 2 * limit}[unit.split]
+            commit(run, unit, tmp_path, 10, {}, tokens=tokens, generate_seconds=10.0 + unit.part.number * 10, **held)
+        if unit.iteration == 0 and unit.stage == "execute":
+            commit(run, unit, tmp_path, 10, {"num_passed": 4}, executions=10, execute_seconds=0.05)
+        if unit.stage == "train":
+            commit(run, unit, tmp_path, 0, {}, tokens=9000, train_seconds=10.0, **held)
+    return run
+
+
+def test_an_earlier_runs_speeds_take_the_place_of_the_tables(tmp_path: Path) -> None:
+    run = measured_run(tmp_path, accelerators=4.0)
+    spec = spec_of("quickstart")
+    where = layout.of_profile(profiles.load_profile("gke-h100"), spec, load_rates())
+    found = reckoning.like(run, where, load_rates())
+    limit = run.spec.generate.max_new_tokens
+    smol = 134_515_008
+    # Three parts: 8 limits in 10 s, 8 in 20 s and 2 in 10 s, each on one of its accelerators; training on four.
+    assert found.generate_rate("h100", smol, vllm=False) == Range(0.2 * limit, 18 / 40 * limit, 0.8 * limit)
+    assert found.train_rate("h100", smol, bf16=True) == Range(225, 225, 225)
+    assert found.figure("solution_share").low == 0.2 * limit / (run.spec.evaluate.max_new_tokens)
+    assert found.figure("failed_share") == Range(0.6, 0.6, 0.6)
+    assert found.figure("gvisor_executions").likely == pytest.approx(10 / 0.05 / where.pools["sandbox"].cores)
+    assert found.figures["failed_share"].source == "run r, 3 parts"
+    assert found.figures["train_mfu"] == load_rates().figures["train_mfu"]
+    assert estimate_of(spec, where, found).stages["train"].seconds.likely > 0
+
+
+def test_speeds_of_gpus_are_not_taken_for_processors(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="ran on accelerators"):
+        reckoning.like(measured_run(tmp_path, accelerators=1.0), TWO_CORES, load_rates())
+
+
+def test_speeds_of_processors_are_per_core(tmp_path: Path) -> None:
+    found = reckoning.like(measured_run(tmp_path, accelerators=0.0), TWO_CORES, load_rates())
+    assert found.train_rate("cpu", 134_515_008, bf16=False) == Range(450, 450, 450)
 
 
 @pytest.mark.parametrize(("name", "profile"), [("leti-350m", "gke-l4"), ("leti-2b", "eks-h100")])
