@@ -10,7 +10,7 @@ JOBS ?= 2
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
 help: ## list the targets
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
 
 demo: .venv/ready ## install everything, then two real iterations on this machine (under 10 minutes on 2 cores)
 	@sh scripts/runsc.sh $(SANDBOX)
@@ -39,6 +39,18 @@ manifests: .venv/ready ## render the WorkflowTemplates of every profile into man
 
 lock: .venv/ready ## write the versions of this environment to constraints.txt
 	sh scripts/lock.sh
+
+BAKE := docker buildx bake -f images/docker-bake.hcl -f images/bases.lock.json
+images: export REVISION = $(shell git rev-parse HEAD)
+images: export CREATED = $(shell git log -1 --format=%cI)
+images: ## build the container images for this machine; REGISTRY=host/path/ PUSH=1 pushes them for all platforms
+	$(BAKE) $(if $(PUSH),--push --metadata-file images.json,--load --provenance=false --sbom=false --set '*.platform=local')
+
+images-lock: ## look up the digests of the images' bases, and the hash of torch's CPU build
+	$(PYTHON) images/lock.py
+
+images-requirements: ## rewrite images/requirements from constraints.txt, with hashes
+	sh images/requirements.sh
 
 clean: ## remove the environment and caches, never a store
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis

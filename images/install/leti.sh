@@ -1,9 +1,16 @@
 #!/bin/sh
-# Install leti itself into an environment made by python.sh, and remove what installs: sh images/install/leti.sh PREFIX
+# Install leti itself into an environment made by python.sh, and remove what only built it:
+# sh images/install/leti.sh TARGET PREFIX
 set -eu
-prefix=$1
+target=$1 prefix=$2
 cd "$(dirname "$0")/../.."
 "$prefix/bin/python" -m pip install --no-deps --no-build-isolation .
-"$prefix/bin/python" -m compileall -q --invalidation-mode unchecked-hash "$prefix/lib" || true # some packages ship Python 2
-"$prefix/bin/python" -m pip uninstall -y -q -r images/requirements/remove.txt
+unneeded=
+while read -r name; do
+  grep -q "^$name==" "images/requirements/$target.txt" || unneeded="$unneeded $name"
+done <images/requirements/remove.txt
+# Compiled here once, checked against nothing: the root may be read-only, and file times may change on the way.
+"$prefix/bin/python" -m compileall -q --invalidation-mode unchecked-hash "$prefix/lib" || true # some files are no Python 3
+# shellcheck disable=SC2086
+"$prefix/bin/python" -m pip uninstall -y -q $unneeded
 "$prefix/bin/python" -c 'import stages.entrypoint, leti_ctl.cli'
