@@ -23,6 +23,7 @@ COMMANDS = {
     "runs": "List the runs of a store.",
     "logs": "Print what the stages of a run logged.",
     "samples": "Read solutions with their verdict and feedback.",
+    "artifacts": "List, read, fetch and compare what runs made.",
     "trace": "Walk lineage: back from a row, sample or score, forward from a problem.",
     "audit": "Check every object, record, row and score of a run against each other.",
     "context": "Show where runs go, and choose another place.",
