@@ -39,7 +39,8 @@ def print_estimate(found: Mapping[str, Any], *, sources: bool) -> None:
 def _stages(found: Mapping[str, Any]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("stage")
-    for title in ("pods", "time of all pods", "accelerator-hours", "US dollars"):
+    what = "pods" if found["backend"].startswith("argo") else "processes"
+    for title in (what, f"time of all {what}", "accelerator-hours", "US dollars"):
         table.add_column(title, justify="right")
     for name, row in (*found["stages"].items(), ("total", found["total"])):
         hours = row["accelerator_hours"]
