@@ -40,10 +40,15 @@ def unreachable_template(manifest: Manifest) -> Iterator[Problem]:
 
 
 def duplicate_name(manifest: Manifest) -> Iterator[Problem]:
-    """Template names differ from one another, and task names within a template."""
+    """Template names differ from one another, and names of tasks, inputs and outputs within a template."""
     yield from _twice([(template.name, template.path) for template in manifest.all_templates])
     for template in manifest.all_templates:
         yield from _twice([(task.name, task.path) for task in template.tasks])
+        for what in ("inputs", "outputs"):
+            found = template.body.get(what, {}).get("parameters") or ()
+            yield from _twice([(str(one.get("name")), f"{template.path}.{what}.parameters") for one in found])
+    found = manifest.spec.get("arguments", {}).get("parameters") or ()
+    yield from _twice([(str(one.get("name")), "spec.arguments.parameters") for one in found])
 
 
 def missing_argument(manifest: Manifest) -> Iterator[Problem]:
@@ -54,6 +59,9 @@ def missing_argument(manifest: Manifest) -> Iterator[Problem]:
             if not given.keys() & {"value", "default", "valueFrom"} and name not in task.arguments:
                 what = f"template {called.name if called else ''} needs the parameter {name!r}"
                 yield Problem(f"{task.path}.arguments.parameters", what, f"add {{name: {name}, value: ...}}")
+        for name, argument in task.arguments.items():
+            if not argument.keys() & {"value", "valueFrom"}:
+                yield Problem(f"{task.path}.arguments.parameters[{name}]", "has no value", "add a value, or remove it")
     yield from _missing_at_entry(manifest)
 
 

@@ -9,10 +9,20 @@ from typing import Any
 from leti_ctl.backends.argo.rules.manifest import Manifest, Problem, Rule, Template, nodes
 
 NAME = re.compile(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?")
-TASK_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+TASK_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]*")
+PARAMETER = re.compile(r"(inputs|outputs|arguments)\.parameters\[[^\]]+\]\.name$")
+PARAMETER_NAME = re.compile(r"[A-Za-z0-9_-]+")
 LABEL_VALUE = re.compile(r"([A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?)?")
 LABEL_KEY = re.compile(r"([a-z0-9]([a-z0-9.-]*[a-z0-9])?/)?[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
 LONGEST = 63
+WORDS = {
+    ".resource.action": ("get", "create", "apply", "delete", "replace", "patch"),
+    ".retryStrategy.retryPolicy": ("Always", "OnFailure", "OnError", "OnTransientError"),
+    ".imagePullPolicy": ("Always", "IfNotPresent", "Never"),
+    ".effect": ("NoSchedule", "PreferNoSchedule", "NoExecute"),
+    "podGC.strategy": ("OnPodCompletion", "OnPodSuccess", "OnWorkflowCompletion", "OnWorkflowSuccess"),
+}
+"""What a field whose path ends so may say."""
 LOCATIONS = ("artifactory", "azure", "gcs", "git", "hdfs", "http", "oss", "plugin", "raw", "s3")
 BESIDE_REFERENCE = {
     "activeDeadlineSeconds", "archiveLogs", "arguments", "artifactGC", "entrypoint", "metrics", "podGC", "priority",
@@ -32,6 +42,9 @@ def object_name(manifest: Manifest) -> Iterator[Problem]:
         for path, each in ((template.path, template.name), *((task.path, task.name) for task in template.tasks)):
             if len(each) > LONGEST or not TASK_NAME.fullmatch(each):
                 yield Problem(f"{path}.name", f"{each!r} is no name", f"use at most {LONGEST} letters, digits and -")
+    for path, value in nodes(manifest.spec, "spec"):
+        if PARAMETER.search(path) and not PARAMETER_NAME.fullmatch(str(value)):
+            yield Problem(path, f"{value!r} is no parameter name", "use letters, digits, - and _")
 
 
 def label_value(manifest: Manifest) -> Iterator[Problem]:
@@ -64,19 +77,17 @@ def deadline_on_flow(manifest: Manifest) -> Iterator[Problem]:
 
 
 def depends_or_dependencies(manifest: Manifest) -> Iterator[Problem]:
-    """A DAG uses depends or dependencies; with depends no continueOn and no task name that begins with a digit."""
-    for template in manifest.all_templates:
-        bodies = [task.body for task in template.tasks]
-        if not any("depends" in body for body in bodies):
-            continue
+    """A DAG uses depends or dependencies; with depends no continueOn; its task names do not begin with a digit."""
+    for template in (template for template in manifest.all_templates if "dag" in template.body):
+        uses_depends = any("depends" in task.body for task in template.tasks)
         for task in template.tasks:
-            if "dependencies" in task.body:
+            if uses_depends and "dependencies" in task.body:
                 yield Problem(f"{task.path}.dependencies", "another task uses depends", "use depends in all of them")
-            if "continueOn" in task.body:
+            if uses_depends and "continueOn" in task.body:
                 remedy = "name the results in depends instead"
                 yield Problem(f"{task.path}.continueOn", "is not allowed beside depends", remedy)
             if task.name[:1].isdigit():
-                yield Problem(f"{task.path}.name", "begins with a digit, which depends cannot read", "rename the task")
+                yield Problem(f"{task.path}.name", "begins with a digit, which a DAG cannot read", "rename the task")
 
 
 def sequence_bounds(manifest: Manifest) -> Iterator[Problem]:
@@ -93,6 +104,14 @@ def resource_template(manifest: Manifest) -> Iterator[Problem]:
     for template in manifest.all_templates:
         if (resource := template.body.get("resource")) is not None:
             yield from _resource(template, resource)
+
+
+def unknown_value(manifest: Manifest) -> Iterator[Problem]:
+    """Fields that take one of a few words have one of them: a cluster with minimal CRDs takes any."""
+    for path, value in nodes(manifest.spec, "spec"):
+        known = next((words for ending, words in WORDS.items() if path.endswith(ending)), None)
+        if known and isinstance(value, str) and "{{" not in value and value not in known:
+            yield Problem(path, f"{value!r} is not known", f"use one of {', '.join(known)}")
 
 
 def artifact_location(manifest: Manifest) -> Iterator[Problem]:
@@ -121,7 +140,7 @@ def reference_only(manifest: Manifest) -> Iterator[Problem]:
 
 RULES: tuple[Rule, ...] = (
     object_name, label_value, template_type, deadline_on_flow, depends_or_dependencies,
-    sequence_bounds, resource_template, artifact_location, reference_only,
+    sequence_bounds, resource_template, unknown_value, artifact_location, reference_only,
 )  # fmt: skip
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator
 
-from leti_ctl.backends.argo.rules.manifest import Manifest, Problem, Rule, load, patch
+from leti_ctl.backends.argo.rules.manifest import Manifest, Problem, Rule, load, nodes, patch
 
+QUANTITY = re.compile(r"\d+(\.\d+)?([numkMGTPE]|[KMGTPE]i|[eE][+-]?\d+)?")
 MOVING_TAGS = ("latest", "stable", "main", "master", "edge", "nightly")
 
 
@@ -76,6 +78,21 @@ def moving_image(manifest: Manifest) -> Iterator[Problem]:
                 yield Problem(f"{path}.image", what, "name a version tag, or better a digest")
 
 
+def quantity(manifest: Manifest) -> Iterator[Problem]:
+    """Resources and sizes are quantities as Kubernetes spells them: 16Gi, not 16GB."""
+    for pod in manifest.pods:
+        found = [
+            node
+            for path, container in pod.containers
+            for node in nodes(container.get("resources"), f"{path}.resources")
+        ]
+        for volume in pod.spec.get("volumes") or ():
+            found += nodes((volume.get("emptyDir") or {}).get("sizeLimit"), f"{pod.path}.volumes[{volume.get('name')}]")
+        for path, value in found:
+            if isinstance(value, str) and not QUANTITY.fullmatch(manifest.sample(value)):
+                yield Problem(path, f"{value!r} is no quantity", "write a number with m, k, Ki, M, Mi, G, Gi, T or Ti")
+
+
 def unbounded_container(manifest: Manifest) -> Iterator[Problem]:
     """Every container requests CPU and memory, and limits memory: quotas refuse it otherwise, and neighbours suffer."""
     for pod in manifest.pods:
@@ -139,6 +156,7 @@ def unreadable_manifest(manifest: Manifest) -> Iterator[Problem]:
 
 
 RULES: tuple[Rule, ...] = (
-    unknown_volume, unused_volume, mount_conflict, toleration_value, env_conflict, moving_image, unbounded_container,
+    unknown_volume, unused_volume, mount_conflict, toleration_value, env_conflict, moving_image, quantity,
+    unbounded_container,
     patched_containers, backoff_max_duration, unlimited_retry, output_default, unreadable_manifest,
 )  # fmt: skip
