@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from stages.contract.artifacts import ARTIFACTS
+from stages.contract.artifacts import ARTIFACTS, STAGES, Part
+from stages.contract.logs import log_key
 from tests.manifests.tree import MANIFESTS
 
 POLICIES = {
@@ -22,6 +23,7 @@ OBJECTS = ("parts/00000-of-00004.json", "index.json", "00000-ab.jsonl")
 KEYS = [
     "runs/demo/spec.json",
     "runs/demo/control/stop.json",
+    *(f"runs/demo/{log_key(stage, 3, 'train', Part(0, 4), '20260101T000000-host')}" for stage in STAGES),
     *(
         f"{prefix}/{rest}"
         for prefix in PREFIXES
@@ -41,13 +43,13 @@ def allows(policy: Path, action: str, resource: str) -> bool:
 
 @pytest.mark.parametrize("bucket", POLICIES)
 @pytest.mark.parametrize("key", KEYS)
-def test_execute_reads_its_work_and_writes_executions(bucket: str, key: str) -> None:
+def test_execute_reads_its_work_and_writes_executions_and_its_logs(bucket: str, key: str) -> None:
     stage, execute = POLICIES[bucket]
     where = f"arn:aws:s3:::{bucket}/{key}"
     reads = any(word in key for word in ("spec.json", "/problems/", "/samples/", "/executions/"))
     assert all(allows(stage, action, where) for action in ("s3:GetObject", "s3:PutObject", "s3:DeleteObject"))
     assert allows(execute, "s3:GetObject", where) is reads
-    assert allows(execute, "s3:PutObject", where) is ("/executions/" in key)
+    assert allows(execute, "s3:PutObject", where) is ("/executions/" in key or "/logs/0003-execute-" in key)
     assert not allows(execute, "s3:DeleteObject", where)
 
 
