@@ -1,4 +1,4 @@
-"""A kube-apiserver for tests: real HTTP on a loopback port, faithful where clients depend on it, strict where clients err.
+"""A kube-apiserver for tests: real HTTP on loopback, faithful where clients depend on it, strict where they err.
 
 Not here: admission plug-ins, authentication beyond one bearer token, server-side apply's ownership of single fields
 (one manager per object is remembered), tables, protobuf.
@@ -85,13 +85,14 @@ class ApiServer:
         self.objects.create(CRDS, "", _crd("jobset.x-k8s.io", "v1alpha2", "jobsets", "JobSet", full=True))
         image = f"quay.io/argoproj/workflow-controller:v{self.argo}"
         container = {"name": "workflow-controller", "image": image}
+        labels = {"app": "workflow-controller"}
         self.objects.create(DEPLOYMENTS, "argo", {
             "apiVersion": "apps/v1",
             "kind": "Deployment",
             "metadata": {"name": "workflow-controller"},
             "spec": {
-                "selector": {"matchLabels": {"app": "workflow-controller"}},
-                "template": {"metadata": {"labels": {"app": "workflow-controller"}}, "spec": {"containers": [container]}},
+                "selector": {"matchLabels": labels},
+                "template": {"metadata": {"labels": labels}, "spec": {"containers": [container]}},
             },
         })  # fmt: skip
 

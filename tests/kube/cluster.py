@@ -108,6 +108,8 @@ class FakeCluster:
             if value := condition():
                 return value
             assert not self.controller.faults, self.controller.faults[0]
+            errors = [one for one in self.workflows() if one.get("status", {}).get("phase") == "Error"]
+            assert not errors, f"{what} will not happen; {self.summary()}"
             time.sleep(0.05)
         raise AssertionError(f"{what} did not happen within {timeout:.0f} s; {self.summary()}")
 

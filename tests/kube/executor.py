@@ -45,9 +45,10 @@ def report(objects: Objects, pod: Object, folder: Path, code: int) -> None:
         value = Path(path).read_text().rstrip("\n") if Path(path).exists() else one["valueFrom"]["default"]
         listed.append({"name": one["name"], "value": value})
     owner = meta["ownerReferences"][0]
+    labels = {"workflows.argoproj.io/workflow": owner["name"]}
     objects.create(TASK_RESULTS, meta["namespace"], {
         "apiVersion": "argoproj.io/v1alpha1", "kind": "WorkflowTaskResult",
-        "metadata": {"name": node, "labels": {"workflows.argoproj.io/workflow": owner["name"]}, "ownerReferences": [owner]},
+        "metadata": {"name": node, "labels": labels, "ownerReferences": [owner]},
         "outputs": {"parameters": listed},
     })  # fmt: skip
 

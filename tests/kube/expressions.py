@@ -1,4 +1,4 @@
-"""The expression languages of a Workflow manifest, strictly: what Argo would quietly make false or nil is an error here.
+"""The expression languages of a Workflow manifest, strictly: what Argo would quietly make false or nil is an error.
 
 `evaluate` is expr-lang (`{{=...}}`, `retryStrategy.expression`, `depends`), `decide` the older language of `when`, in
 which bare words are strings. Only what manifests of this project may use is known.

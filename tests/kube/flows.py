@@ -168,7 +168,7 @@ class _Dag:
         return found
 
     def phase(self, dag: Object) -> str:
-        """Return the DAG's phase: that of its last tasks, where a task left out takes the phase of what was before it."""
+        """Return the DAG's phase: that of its last tasks, where one left out takes the phase of what was before it."""
         ends: dict[str, str] = {self.operation.nodes.id_of(f"{self.context.name}.{task}"): "" for task in self.targets}
         queue, seen = [(child, "Succeeded") for child in dag.get("children", [])], set()
         while queue:

@@ -1,10 +1,10 @@
 """A scheduler and a kubelet: pods get a node, and their main container's real command becomes a process here.
 
 What of a container is real: the command, its arguments, the environment (from the manifest, ConfigMaps, Secrets and
-nothing else but `IMAGE`), exit codes, signals, grace periods, deadlines, logs, output files. What is not: the image (this
-checkout stands in), users and the root file system. A volume is a folder of the pod; a path at or below a mount is
-rewritten to it where it is a whole argument, a whole value of a variable, or follows `=` in an argument. The address
-of a JobSet's first pod becomes a loopback port.
+nothing else but `IMAGE`), exit codes, signals, grace periods, deadlines, logs, output files. What is not: the image
+(this checkout stands in), users and the root file system. A volume is a folder of the pod; a path at or below a
+mount is rewritten to it where it is a whole argument, a whole value of a variable, or follows `=` in an argument.
+The address of a JobSet's first pod becomes a loopback port.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ class Kubelet:
         return self.folder / str(pod["metadata"]["uid"]) / f"{container}.log"
 
     def disrupt(self, pod: str, fate: str) -> None:
-        """End a running pod the way a cluster does: `oom`, `evicted`, `shutdown`, `lost`; `deleted` is a plain deletion."""
+        """End a running pod as a cluster does: `oom`, `evicted`, `shutdown`, `lost`; `deleted` is a plain deletion."""
         found = next(one for one in self.running.values() if one.pod["metadata"]["name"] == pod)
         if fate == "deleted":
             self.objects.delete(PODS, found.pod["metadata"]["namespace"], pod)

@@ -1,4 +1,4 @@
-"""What etcd and the API machinery keep: objects with versions, their history, owners, finalizers and graceful deletion."""
+"""What etcd and the API machinery keep: objects with versions, history, owners, finalizers and graceful deletion."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class Objects:
             self.changed.notify_all()
 
     def create(self, kind: Kind, namespace: str, body: Object, *, dry_run: bool = False) -> Object:
-        """Keep a new object; 409 when its name is taken, 404 when its namespace is not there, 422 when it is malformed."""
+        """Keep a new object; 409 when its name is taken, 404 without its namespace, 422 when it is malformed."""
         with self.changed:
             item = copy.deepcopy(body)
             meta = item.setdefault("metadata", {})

@@ -104,8 +104,8 @@ class Resources:
         verb = self._verb()
         resource = f"{self.kind.title}/{self.sub}" if self.sub else self.kind.title
         if (verb, resource) in self.denied:
-            raise Refused(403, f'{resource} is forbidden: User "tester" cannot {verb} resource "{resource}" in API group '
-                               f'"{self.kind.group}" in the namespace "{self.namespace}"')  # fmt: skip
+            said = f'{resource} is forbidden: User "tester" cannot {verb} resource "{resource}" in API group '
+            raise Refused(403, f'{said}"{self.kind.group}" in the namespace "{self.namespace}"')
         if self.sub and not ((self.sub == "status" and self.kind.status) or (self.sub == "log" and self.kind is PODS)):
             raise Refused(404, "the server could not find the requested resource")
         reply: Reply = getattr(self, f"_{verb}")()

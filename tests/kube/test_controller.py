@@ -105,7 +105,10 @@ entrypoint: d
 templates:
 - name: p
   inputs: {{parameters: [{{name: part}}]}}
-  retryStrategy: {{limit: "2", retryPolicy: Always, expression: "lastRetry.status == 'Error' || asInt(lastRetry.exitCode) in [75]"}}
+  retryStrategy:
+    limit: "2"
+    retryPolicy: Always
+    expression: lastRetry.status == 'Error' || asInt(lastRetry.exitCode) in [75]
   {POD}
 - name: list
   outputs: {{parameters: [{{name: parts, valueFrom: {{path: /o}}}}]}}

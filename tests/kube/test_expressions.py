@@ -76,5 +76,5 @@ def test_tags_are_replaced_wherever_strings_are() -> None:
 
 def test_a_tag_that_does_not_resolve_is_kept_or_an_error() -> None:
     assert substitute("{{item.part}}", SCOPE, keep=True) == "{{item.part}}"
-    with pytest.raises(Unresolved, match="item.part"):
+    with pytest.raises(Unresolved, match=r"item\.part"):
         substitute("{{item.part}}", SCOPE)

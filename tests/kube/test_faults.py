@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import gzip
 import json
 import time
@@ -37,8 +38,14 @@ templates:
   outputs: {parameters: [{name: said, valueFrom: {path: /out/said}}]}
   container:
     image: leti:1
-    command: [python, -c, "import os, sys, time; print('hello', flush=True); time.sleep(float(os.environ['SLEEP']));
-      open('/out/said'.replace('/out', os.environ['OUT']), 'w').write(os.environ['SLEEP']); sys.exit(int(os.environ['CODE']))"]
+    command: [python, -c]
+    args:
+    - |
+      import os, sys, time
+      print('hello', flush=True)
+      time.sleep(float(os.environ['SLEEP']))
+      open(os.environ['OUT'] + '/said', 'w').write(os.environ['SLEEP'])
+      sys.exit(int(os.environ['CODE']))
     env: [{name: OUT, value: /out}]
     envFrom: [{configMapRef: {name: knobs}}]
     volumeMounts: [{name: out, mountPath: /out}]
@@ -144,7 +151,7 @@ def test_nodes_are_compressed_as_for_large_workflows(cluster: FakeCluster) -> No
     submit(cluster)
     status = end(cluster)
     assert "nodes" not in status and node(cluster, "w")["phase"] == "Succeeded"
-    assert gzip.decompress(__import__("base64").b64decode(status["compressedNodes"])).startswith(b'{"w"')
+    assert gzip.decompress(base64.b64decode(status["compressedNodes"])).startswith(b'{"w"')
 
 
 def test_a_mutex_holds_the_second_workflow_back(cluster: FakeCluster) -> None:
@@ -153,7 +160,10 @@ def test_a_mutex_holds_the_second_workflow_back(cluster: FakeCluster) -> None:
     submit(cluster, held)
     cluster.wait(cluster.pods, "a running pod", timeout=20)
     submit(cluster, held, name="second")
-    second = lambda: cluster.objects.get(WORKFLOWS, "leti", "second").get("status", {})
+
+    def second() -> Any:
+        return cluster.objects.get(WORKFLOWS, "leti", "second").get("status", {})
+
     cluster.wait(lambda: second().get("phase") == "Pending", "waiting", timeout=20)
     assert "leti/Mutex/one" in second()["message"]
     cluster.wait(lambda: second().get("phase") == "Succeeded", "its turn", timeout=20)
@@ -172,11 +182,12 @@ def test_a_pod_that_fits_no_node_says_so(cluster: FakeCluster) -> None:
 
 
 def jobset(command: str) -> str:
+    rank = {"fieldRef": {"fieldPath": "metadata.annotations['batch.kubernetes.io/job-completion-index']"}}
     pod = {
         "restartPolicy": "Never",
         "containers": [{
             "name": "main", "image": "leti:1", "command": ["python", "-c", command],
-            "env": [{"name": "RANK", "valueFrom": {"fieldRef": {"fieldPath": "metadata.annotations['batch.kubernetes.io/job-completion-index']"}}},
+            "env": [{"name": "RANK", "valueFrom": rank},
                     {"name": "MEET", "value": "js-node-0-0.js:29500"}],
         }],
     }  # fmt: skip
@@ -191,10 +202,11 @@ def jobset(command: str) -> str:
         "podFailurePolicy": {"rules": rules},
         "template": {"spec": pod},
     }
+    reason = {"onJobFailureReasons": ["PodFailurePolicy"]}
     policy = [
-        {"name": "disrupted", "action": "RestartJobSetAndIgnoreMaxRestarts", "onJobFailureReasons": ["PodFailurePolicy"],
+        {"name": "disrupted", "action": "RestartJobSetAndIgnoreMaxRestarts", **reason,
          "onJobFailureMessagePatterns": [".*DisruptionTarget.*"]},
-        {"name": "final", "action": "FailJobSet", "onJobFailureReasons": ["PodFailurePolicy"]},
+        {"name": "final", "action": "FailJobSet", **reason},
     ]  # fmt: skip
     manifest = {
         "apiVersion": "jobset.x-k8s.io/v1alpha2", "kind": "JobSet", "metadata": {"name": "js", "namespace": "leti"},
@@ -243,7 +255,10 @@ def test_a_jobset_meets_and_completes_and_its_watcher_sees_it(cluster: FakeClust
 @pytest.mark.slow
 def test_a_disrupted_jobset_restarts_whole_and_a_lost_watcher_comes_back(cluster: FakeCluster) -> None:
     submit(cluster, jobset("import time; time.sleep(60)"))
-    running = lambda: [pod for pod in cluster.pods() if pod.startswith("js-")]
+
+    def running() -> list[str]:
+        return [pod for pod in cluster.pods() if pod.startswith("js-")]
+
     cluster.wait(lambda: len(running()) == 2, "two pods", timeout=20)
     cluster.kubelet.disrupt(running()[0], "shutdown")
     cluster.wait(lambda: sorted(running()) == ["js-node-0-0-00001", "js-node-0-1-00001"], "the restart", timeout=20)

@@ -40,7 +40,7 @@ generate: {engine: scripted, script: script.jsonl, samples_per_problem: 2, max_n
 execute: {sandbox: process, timeout_seconds: 5}
 build: {max_length: 256, pack_length: 256}
 pretraining: {num_files: 3, block_length: 64, max_blocks: 8}
-train: {epochs: 1, batch_size: 4, pretraining_batch_size: 2, micro_batch_tokens: 1024, checkpoint_steps: 2,
+train: {engine: torch, epochs: 1, batch_size: 4, pretraining_batch_size: 2, micro_batch_tokens: 1024, checkpoint_steps: 2,
         learning_rate: 1e-3}
 evaluate: {samples_per_problem: 2, max_new_tokens: 32, k: [1, 2], bootstrap_resamples: 100}
 """
@@ -90,7 +90,7 @@ def store(s3_server: S3Server) -> str:
     return f"s3://{s3_server.make_bucket()}/leti"
 
 
-def leti_ctl(*arguments: str, cwd: Path, timeout: float = 280) -> subprocess.CompletedProcess[str]:
+def leti_ctl(*arguments: str, cwd: Path, timeout: float = 900) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "leti_ctl", *arguments]
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=timeout, env=environment())
 
@@ -165,7 +165,7 @@ def phases(cluster: FakeCluster, name: str) -> dict[str, str]:
     return {node["name"]: node["phase"] for node in Nodes(found).by_id.values()}
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1500)
 def test_disasters_a_stop_and_a_restarted_controller_change_nothing(
     workplace: Path, calm: Run, cluster: FakeCluster, store: str, tmp_path: Path
 ) -> None:
@@ -179,18 +179,18 @@ def test_disasters_a_stop_and_a_restarted_controller_change_nothing(
     with Disasters(cluster, seed=7) as disasters:
         arguments = ("-f", "run.yaml", "--name", "hit", *where, "--backend", "argo", "--profile", "kind")
         driver = start("submit", *arguments, cwd=workplace)
-        cluster.wait(lambda: cluster.pods(stage="train"), "training", timeout=200)
+        cluster.wait(lambda: cluster.pods(stage="train"), "training", timeout=400)
         cluster.restart_controller()
-        cluster.wait(lambda: cluster.pods(stage="generate", iteration="1"), "iteration 1", timeout=200)
+        cluster.wait(lambda: cluster.pods(stage="generate", iteration="1"), "iteration 1", timeout=400)
         stopped = leti_ctl("stop", "hit", *where, cwd=workplace)
         assert stopped.returncode == 0, stopped.stderr
         said, _ = driver.communicate(timeout=100)
         assert driver.returncode == 143, said
         assert len(cluster.workflows()) == 1, "a POST whose reply was lost started a second workflow"
         resumed = start("resume", "hit", *where, cwd=workplace)
-        cluster.wait(lambda: cluster.pods(stage="evaluate", iteration="2"), "iteration 2", timeout=200)
+        cluster.wait(lambda: cluster.pods(stage="evaluate", iteration="2"), "iteration 2", timeout=400)
         cluster.objects.compact()
-    said, _ = resumed.communicate(timeout=200)
+    said, _ = resumed.communicate(timeout=400)
     assert resumed.returncode == 0, said
     assert len({fate for _, fate in disasters.done}) >= 3 and not cluster.kubelet.doubled
     run = Run(open_store(store), "hit")

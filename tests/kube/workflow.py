@@ -19,22 +19,17 @@ from tests.kube.refusals import Refused
 from tests.kube.templating import parameters, substitute
 
 DEPTH = 100
-SPEC = ("entrypoint", "onExit", "arguments", "templates", "serviceAccountName", "automountServiceAccountToken", "executor",
-        "podMetadata", "securityContext", "synchronization", "parallelism", "podGC", "ttlStrategy", "workflowTemplateRef",
-        "workflowMetadata", "volumes", "tolerations", "nodeSelector", "affinity", "podSpecPatch", "imagePullSecrets",
-        "podPriorityClassName", "shutdown", "suspend", "hostAliases", "podDisruptionBudget")  # fmt: skip
+SPEC = (
+    "entrypoint", "onExit", "arguments", "templates", "serviceAccountName", "automountServiceAccountToken",
+    "executor", "podMetadata", "securityContext", "synchronization", "parallelism", "podGC", "ttlStrategy",
+    "workflowTemplateRef", "workflowMetadata", "volumes", "tolerations", "nodeSelector", "affinity",
+    "podSpecPatch", "imagePullSecrets", "podPriorityClassName", "shutdown", "suspend", "hostAliases",
+    "podDisruptionBudget",
+)  # fmt: skip
 TEMPLATE = (
-    "name",
-    "inputs",
-    "outputs",
-    "metadata",
-    "retryStrategy",
-    "dag",
-    "steps",
-    "container",
-    "resource",
+    "name", "inputs", "outputs", "metadata", "retryStrategy", "dag", "steps", "container", "resource",
     *pods.FIELDS,
-)
+)  # fmt: skip
 RETRY = ("limit", "retryPolicy", "expression", "backoff")
 UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600}
 
