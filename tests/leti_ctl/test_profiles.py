@@ -69,7 +69,7 @@ def test_overrides_lie_over_everything() -> None:
         ("extends: kind\naccelerator: gpu", ("pools.generate.device", "nvidia.com/gpu")),
         ("extends: gke-tpu-v5e\ntrain_backend: pod", ("train_backend", "hosts")),
         ("extends: kind\npools: {train: {memory_retry_gib: [2]}}", ("pools.train.memory_retry_gib", "grow")),
-        ("extends: kind\npools: {train: {shm_gib: 4}}", ("pools.train.shm_gib", "memory_gib 4")),
+        ("extends: kind\npools: {train: {memory_gib: 4, shm_gib: 4}}", ("pools.train.shm_gib", "memory_gib 4")),
         ("extends: kind\nname: Upper", ("name", "Upper")),
         ("extends: nowhere", ("nowhere", "leti-ctl profiles")),
         ("- a list", ("a profile is a mapping",)),
