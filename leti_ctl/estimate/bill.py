@@ -38,6 +38,9 @@ class Estimate:
     stages: Mapping[str, StageEstimate]
     wall_seconds: Range
     store_bytes: Range
+    """All of it, were nothing collected."""
+    weights_bytes: float
+    """Of those, checkpoints and optimizer states."""
     scratch_bytes: float
     saving_seconds: Range
     """Of `train`'s seconds, those that go into mid-stage checkpoints."""
@@ -58,6 +61,7 @@ class Estimate:
             "on_demand_dollars": self.on_demand_dollars.as_dict(2),
             "wall_seconds": self.wall_seconds.as_dict(1),
             "store_bytes": self.store_bytes.as_dict(0),
+            "weights_bytes": round(self.weights_bytes),
             "scratch_bytes": round(self.scratch_bytes),
             "saving_seconds": self.saving_seconds.as_dict(1),
             "figures": list(self.used),
@@ -84,6 +88,7 @@ def estimate(spec: RunSpec, layout: Layout, rates: Rates, parameters: int) -> Es
         stages=stages,
         wall_seconds=_wall_seconds(spec, whole, seconds, layout, rates),
         store_bytes=work.store_bytes(),
+        weights_bytes=work.weights_bytes,
         scratch_bytes=work.scratch_bytes(),
         saving_seconds=work.saving_seconds() * spec.iterations,
         on_demand_dollars=sum_stages(on_demand.values()).dollars,

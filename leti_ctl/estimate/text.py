@@ -23,7 +23,8 @@ def print_estimate(found: Mapping[str, Any], *, sources: bool) -> None:
     )
     out.print(_stages(found))
     out.print(f"wall time   {span(found['wall_seconds'], clock)}")
-    out.print(f"store       {span(found['store_bytes'], size)}")
+    weights = f"{size(found['weights_bytes'])} of it weights and optimizer states, which `leti-ctl gc` can thin out"
+    out.print(f"store       {span(found['store_bytes'], size)}; {weights}")
     out.print(f"scratch     {size(found['scratch_bytes'])} on each training node")
     out.print(f"money       {span(found['total']['dollars'], dollars)}{_on_demand(found)}")
     for line in found["advice"]:

@@ -112,11 +112,16 @@ class Work:
         masters = MASTER_BYTES if self.spec.train.precision == "bf16" else 0
         return float(self.parameters * (MOMENT_BYTES + masters))
 
+    @property
+    def weights_bytes(self) -> float:
+        """Bytes of all checkpoints and optimizer states of the run."""
+        states = self.spec.iterations if self.spec.train.keep_optimizer else 0
+        return self.checkpoint_bytes * (self.spec.iterations + 1) + self.optimizer_bytes * states
+
     def store_bytes(self) -> Range:
         """Return what the finished run leaves in the store; every checkpoint and optimizer state is kept."""
         spec, rates = self.spec, self.rates
-        states = spec.iterations if spec.train.keep_optimizer else 0
-        kept = as_range(self.checkpoint_bytes * (spec.iterations + 1) + self.optimizer_bytes * states)
+        kept = as_range(self.weights_bytes)
         for number, one in enumerate(spec.passes()):
             times = spec.iterations + (number > 0) if number or spec.uses_samples() else 0
             row = self.solution_tokens(one) * rates.figure("sample_bytes") + rates.figure("execution_bytes")

@@ -23,7 +23,7 @@ from leti_ctl.estimate.ranges import Range
 from leti_ctl.estimate.rates import Rates, load_rates
 from leti_ctl.pipeline import Plan, Unit, plan
 from stages.contract.artifacts import Input, Made
-from stages.contract.errors import SpecError, UsageError
+from stages.contract.errors import LetiError, SpecError, UsageError
 from stages.contract.run import Commit, Run
 from stages.contract.spec import RunSpec, TaskSpec
 from stages.tasks import load_problems
@@ -217,6 +217,22 @@ def test_a_wrong_table_is_refused_in_one_line(text: str, words: tuple[str, ...],
     with pytest.raises((SpecError, UsageError)) as caught:
         load_rates(tmp_path / "mine.yaml")
     assert all(word in str(caught.value) for word in words) and "\n" not in str(caught.value), caught.value
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ("", ("--preset", "-f")),
+        ("--preset quickstart --profile gke-l5", ("gke-l5", "did you mean gke-l4")),
+        ("--preset quickstart --rates absent.yaml", ("--rates", "absent.yaml")),
+        ("--preset quickstart --like store", ("store", "STORE/runs/NAME")),
+        ("--preset quickstart --profile gke-tpu-v6e", ("train.engine", "TPU")),
+        ("--preset quickstart --set model.source=some/model", ("some/model", "--parameters")),
+    ],
+)
+def test_a_mistake_is_one_line_with_the_remedy(arguments: str, words: tuple[str, ...]) -> None:
+    done = CliRunner().invoke(command, arguments.split())
+    assert isinstance(done.exception, LetiError) and all(word in str(done.exception) for word in words), done.exception
 
 
 def test_what_a_person_should_know_is_said() -> None:
