@@ -78,13 +78,11 @@ LOOKS = [
     _finds("memory that outlives it", _LIBC, "return libc.shmget(77, 4096, 0o1666) >= 0"),
     Attack("everybody's end", "import os\ndef f(x):\n    os.kill(-1, 9)\n    return [x, x + 1]", ("passed", "failed")),
 ]  # fmt: skip
-REACHING = [
-    attack for attack in [*attacks.CATALOGUE, *CROSSINGS] if attack.name[0] in "CDEF" and attack.solution.isascii()
-]
-"""Attacks whose outcome is a matter of the walls; a sample cannot hold what is not a text."""
-SLOW = {attack.name for attack in REACHING if "timed_out" in attack.outcomes} - {"E6 fork bomb", "E9 memory of many"}
-PROGRAMS = [attack for attack in REACHING if attack.name not in SLOW] + LOOKS
-"""Of those that wait for their limit two do: the clock is the same here."""
+CROWDS = ("E6 fork bomb", "E7 thread bomb", "E9 memory of many")
+PROGRAMS = [attack for attack in [*attacks.CATALOGUE, *CROSSINGS] if attack.name[0] in "CDF" or attack.name in CROWDS]
+PROGRAMS = [attack for attack in PROGRAMS if attack.solution.isascii() and "timed_out" not in attack.outcomes[:1]]
+"""Attacks whose outcome is a matter of the walls. A sample cannot hold what is not a text."""
+PROGRAMS += [attack for attack in attacks.CATALOGUE if attack.name == CROWDS[0]] + LOOKS
 
 
 @dataclass(frozen=True)
@@ -108,7 +106,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def commit_run(store: Path, programs: list[Attack], scratch: Path) -> Run:
     """Commit a run whose samples are the programs, each followed by an honest one."""
     run = Run(LocalStore(store), "r1")
-    sections = {"execute": {"timeout_seconds": 5.0, "memory_mib": 256, "workers": 2}, "task": {"postprocess": "none"}}
+    sections = {"execute": {"timeout_seconds": 8.0, "memory_mib": 256, "workers": 2}, "task": {"postprocess": "none"}}
     run.create(RunSpec.model_validate({**sections, "build": {"solution_ids": "retokenized"}}))
     made = (Input(ref="made by a test", sha256="0" * 64),)
     problems = [Problem(problem_id=attack.name, prompt="", tests=attack.tests) for attack in programs]

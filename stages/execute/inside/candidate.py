@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import builtins
 import contextlib
-import io
 import marshal
 import resource
 import sys
@@ -21,6 +20,7 @@ from types import CodeType, ModuleType
 from typing import Any
 
 from stages.execute.inside import aliases, borrowed, codec, library, operations, portrait, report, wire
+from stages.execute.inside.sink import OutputLimit, Sink
 
 RECURSION = 1000
 """CPython's default limit, which a program that never meets our own frames would have."""
@@ -29,25 +29,6 @@ LOAD_DEPTH = -1
 MOST_GLOBALS = 1000
 ROOMY_PART = 4
 """A shared candidate whose memory ever grew by more than this part of the limit serves nobody else."""
-
-
-class OutputLimit(BaseException):
-    """A shared candidate printed more than it may."""
-
-
-class Sink(io.TextIOBase):
-    """Standard output of a shared candidate, counted and forgotten. Certified code reaches it only through `print`."""
-
-    def __init__(self, limit: int) -> None:
-        self.limit = limit
-        self.written = 0
-
-    def write(self, text: str) -> int:
-        """Count; raises OutputLimit over the limit."""
-        self.written += len(text)
-        if self.written > self.limit:
-            raise OutputLimit
-        return len(text)
 
 
 def main(channel: wire.Channel, config: dict[str, Any], shared: bool) -> None:
@@ -96,7 +77,7 @@ class Candidate:
     def __init__(self, channel: wire.Channel, sink: Sink | None, memory_mib: int) -> None:
         self.channel = channel
         self.sink = sink
-        self.code: CodeType | None = None
+        self.codes: list[CodeType] = []
         self.namespace: dict[str, Any] = {}
         self.forget()
         self.limit = 0
@@ -150,12 +131,12 @@ class Candidate:
         if isinstance(error, MemoryError):
             # Its frames hold the memory, and what they would tell is not shown: the limit has a fixed sentence.
             traceback.clear_frames(error.__traceback__)
-            return {"raised": report.describe(MemoryError(), None, None)}
+            return {"raised": report.describe(MemoryError(), [], None)}
         try:
-            reply = {"raised": report.describe(error, self.code, self._value(error))}
+            reply = {"raised": report.describe(error, self.codes, self._value(error))}
             return self._shared(reply)
         except MemoryError:
-            return {"raised": report.describe(MemoryError(), None, None)}
+            return {"raised": report.describe(MemoryError(), [], None)}
         except codec.CodecError as found:
             return {"untransportable": str(found)}
 
@@ -187,8 +168,8 @@ class Candidate:
         self.namespace = module.__dict__
         self.namespace["__builtins__"] = builtins
         sys.modules["__main__"] = module
-        self.code = marshal.loads(blob)
-        exec(self.code, self.namespace)
+        self.codes = [marshal.loads(blob)]
+        exec(self.codes[0], self.namespace)
         for statement in request["imports"]:
             exec(statement, self.namespace)
         values = {name: self._definition(self.namespace[name]) for name in request["names"] if name in self.namespace}
@@ -202,6 +183,12 @@ class Candidate:
         """
         unchanged = dict(vars(builtins)) == self.builtins and sys.getrecursionlimit() == self.limit
         return unchanged and _peak_kib() < self.most_kib
+
+    def tests(self, request: dict[str, Any], blob: bytes) -> dict[str, Any]:
+        """Execute tests that need the solution's own namespace. Only where all of them ran is the nonce sent back."""
+        self.codes.append(marshal.loads(blob))
+        exec(self.codes[-1], self.namespace)
+        return {"value": request["nonce"]}
 
     def call(self, request: dict[str, Any], blob: bytes) -> dict[str, Any]:
         """Call a handle; changes that the call made to its arguments are part of the reply."""
@@ -385,6 +372,7 @@ def _is_derived(value: object) -> bool:
 
 ANSWERS: dict[str, Callable[[Candidate, dict[str, Any], bytes], dict[str, Any]]] = {
     "load": Candidate.load,
+    "tests": Candidate.tests,
     "call": Candidate.call,
     "planned": Candidate.planned,
     "get": Candidate.get,

@@ -235,10 +235,8 @@ def _hash(self: Any) -> int:
 
 
 def _compare(name: str) -> Callable[[Any, object], Any]:
-    def method(self: Any, other: object) -> Any:
+    def method(self: Any, other: Any) -> Any:
         if is_remote(other):
-            if self is other and name == "eq" and name not in self._leti_specials:
-                return True
             return operate(self, name, self, other)
         base = _base_of(self)
         return NotImplemented if base is None else getattr(operator, name)(base, other)
@@ -359,4 +357,4 @@ def members(specials: list[str], own: list[str], unhashable: bool) -> dict[str, 
     found: dict[str, Any] = {f"__{name}__": FORWARDS[name] for name in specials if name in FORWARDS}
     if "__eq__" in found:
         found.setdefault("__hash__", None if unhashable else object.__hash__)
-    return {**found, "_leti_own": frozenset(own), "_leti_specials": frozenset(specials)}
+    return {**found, "_leti_own": frozenset(own)}

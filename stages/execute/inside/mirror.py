@@ -31,12 +31,12 @@ class Builder:
         self.session.numbers[id(kind)] = self.number
 
     def _named_tuple(self, fields: Any) -> type:
-        kind = self.session.named_tuple(self.name, tuple(codec.texts(fields)))
+        kind: Any = self.session.named_tuple(self.name, tuple(codec.texts(fields)))
         defaults = self._decode(self.description.get("defaults"))
         if type(defaults) is tuple and len(defaults) <= len(fields):
-            kind.__new__.__defaults__ = defaults  # type: ignore[attr-defined]
+            kind.__new__.__defaults__ = defaults
             kind._field_defaults = dict(zip(fields[len(fields) - len(defaults) :], defaults, strict=True))
-        return kind
+        return kind  # type: ignore[no-any-return]
 
     def _of_the_library(self) -> type | None:
         """The very class, for an exception of a library module that the tests have loaded."""

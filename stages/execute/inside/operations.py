@@ -59,8 +59,8 @@ def _leave_later(manager: Any, error: BaseException | None = None) -> Any:
 
 OPERATIONS: dict[str, Callable[..., Any]] = {
     **{name: getattr(builtins, name) for name in _words(
-        """abs int float complex bool len iter next reversed hash repr str bytes round format divmod dir aiter isinstance
-        issubclass"""
+        """abs int float complex bool len iter next reversed hash repr str bytes round format divmod dir aiter
+        isinstance issubclass"""
     )},
     **{name: _function(name) for name in (*COMPARISONS, *ARITHMETIC)},
     **{name: _function(name) for name in _words("neg pos invert index contains getitem setitem delitem")},

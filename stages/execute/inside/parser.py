@@ -4,7 +4,8 @@ It runs behind the same wall as a candidate, with the same memory limit: the com
 time and memory. Requests and replies:
 
     {"op": "solution", "prefix", "program", "carets"}  ->  {"certified", "reads"} and code, or {"error", "type"}
-    {"op": "program", "program", "carets"}  ->  the same for the whole program, never certified
+    {"op": "program", "prefix", "program", "carets"}  ->  {"code"} and the code of the tests in the whole program, for
+                                                          tests that run in the solution's own namespace
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import ast
 import contextlib
 import gc
+import io
 import marshal
 from types import CodeType
 from typing import Any
@@ -35,12 +37,22 @@ def answer(request: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
     """Compile what is asked for. Whatever the compiler raises is CPython's answer to the program: it is the reply."""
     try:
         if request["op"] == "program":
-            return {"certified": False, "reads": []}, marshal.dumps(_compile(request["program"]))
+            return {}, marshal.dumps(_tests_of(request["prefix"], request["program"]))
         tree = ast.parse(_source(request["prefix"]), FILE_NAME)
         code = compile(tree, FILE_NAME, "exec", dont_inherit=True)
         return {"certified": certify.is_harmless(tree), "reads": sorted(names_of(code))}, marshal.dumps(code)
     except Exception as error:
         return _describe(_of_the_whole(request, error), request["carets"]), b""
+
+
+def _tests_of(prefix: str, program: str) -> CodeType:
+    """The part of a program that begins after its solution, with the line numbers it has there."""
+    tree = ast.parse(_source(program), FILE_NAME)
+    compile(tree, FILE_NAME, "exec", dont_inherit=True)
+    lines = io.StringIO(prefix, newline=None).read().count("\n")
+    tree.body = [statement for statement in tree.body if statement.lineno > lines]
+    code: CodeType = compile(tree, FILE_NAME, "exec", dont_inherit=True)
+    return code
 
 
 def names_of(code: CodeType) -> set[str]:

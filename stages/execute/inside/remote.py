@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import contextlib
 import importlib
 import sys
@@ -23,6 +24,7 @@ behind.
 """
 
 
+BUILTINS = frozenset(vars(builtins))
 UNKNOWN = object()
 """A module that tests may not have from a solution."""
 
@@ -70,7 +72,10 @@ class Session:
 
     def ask(self, **request: Any) -> Any:
         """One request; its value decoded. Raises what the candidate raised, or Ended."""
-        reply = self.exchange(request)
+        # A built-in function stands between the candidate's frames and the object; where the tests call one there is
+        # one in plain CPython too.
+        depth = report.depth_of_tests() - (request.get("name") not in BUILTINS)
+        reply = self.exchange({**request, "depth": depth})
         value = self.decode(self._value(reply))
         self._finish(reply)
         return value

@@ -30,15 +30,15 @@ lines after them; `how`: "cause" or "context" where another exception printed be
 """
 
 
-def describe(error: BaseException, code: CodeType | None, tree: Any) -> dict[str, Any]:
-    """Everything about `error` that its text and its class need. `code` is the program's own; `tree` the exception as
+def describe(error: BaseException, codes: list[CodeType], tree: Any) -> dict[str, Any]:
+    """Everything about `error` that its text and its class need. `codes` are the program's own; `tree` the exception as
     a value.
     """
     return {
         "type": type(error).__name__[:MOST_NAME],
         "bases": builtin_bases(type(error)),
         "error": tree,
-        "links": chain(error, own_codes(code)),
+        "links": chain(error, set().union(*map(own_codes, codes))),
     }
 
 
@@ -73,9 +73,9 @@ def nearest_builtin(names: list[Any]) -> type[BaseException]:
     return Exception
 
 
-def own_codes(code: CodeType | None) -> set[CodeType]:
+def own_codes(code: CodeType) -> set[CodeType]:
     """A program's code objects, at any depth."""
-    found = {code} if code is not None else set()
+    found = {code}
     pending = list(found)
     while pending:
         inner = [item for item in pending.pop().co_consts if isinstance(item, CodeType) and item not in found]

@@ -185,9 +185,17 @@ class Trial:
         return answer[0], Finding(*answer[1])
 
     def _beside(self) -> Finding:
-        """Solution and tests in one process: only for tests that cannot be evaluated from outside, and said so."""
+        """Solution and tests in one process: only for tests that cannot be evaluated from outside, and said so.
+
+        A pass is then the claim of that process. At least it must have come to the end of the tests: the solution runs
+        before it has them, and only with their last statement behind it does the process send back the number that
+        came with them. One that leaves early, is killed, or wrote an answer in advance has failed.
+        """
         self.beside = True
-        parsed, code = self._parse("program")
+        parsed, solution = self._parse("solution")
+        if isinstance(parsed, Finding):
+            return parsed
+        parsed, tests = self._parse("program")
         if isinstance(parsed, Finding):
             return parsed
         lane = self.referee.candidate(certified=False)
@@ -195,7 +203,7 @@ class Trial:
         reason, finding = None, PASSED
         try:
             with self.referee.clock.limit(self.limits["timeout_seconds"], self.job["job"]):
-                session.exchange({"op": "load", "names": [], "imports": []}, code)
+                _run_beside(session, solution, tests)
         except Expired:
             reason = "timed_out"
         except remote.Ended as ended:
@@ -280,6 +288,15 @@ def evaluate(suite: Suite, session: remote.Session, reads: list[str], code: byte
         # CPython looks among these for "Did you mean" when the text of the error is made.
         scope.update({name: None for name in names if type(name) is str and name not in scope})
         raise
+
+
+def _run_beside(session: remote.Session, solution: bytes, tests: bytes) -> None:
+    """Run both in the candidate. Returns only where it proves to have come to the end."""
+    session.exchange({"op": "load", "names": [], "imports": []}, solution)
+    nonce = os.urandom(16).hex()
+    reply = session.exchange({"op": "tests", "nonce": nonce}, tests)
+    if reply.get("value") != nonce:
+        raise session.end("malformed: no proof of the end")
 
 
 def _seed_both(session: remote.Session) -> None:
