@@ -79,10 +79,16 @@ LOOKS = [
     Attack("everybody's end", "import os\ndef f(x):\n    os.kill(-1, 9)\n    return [x, x + 1]", ("passed", "failed")),
 ]  # fmt: skip
 CROWDS = ("E6 fork bomb", "E7 thread bomb", "E9 memory of many")
-PROGRAMS = [attack for attack in [*attacks.CATALOGUE, *CROSSINGS] if attack.name[0] in "CDF" or attack.name in CROWDS]
-PROGRAMS = [attack for attack in PROGRAMS if attack.solution.isascii() and "timed_out" not in attack.outcomes[:1]]
-"""Attacks whose outcome is a matter of the walls. A sample cannot hold what is not a text."""
-PROGRAMS += [attack for attack in attacks.CATALOGUE if attack.name == CROWDS[0]] + LOOKS
+
+
+def _is_about_walls(attack: Attack) -> bool:
+    """Whether its outcome depends on them, and on no clock; a sample cannot hold what is not a text."""
+    if not attack.solution.isascii():
+        return False
+    return attack.name in CROWDS or (attack.name[0] in "CDF" and "timed_out" not in attack.outcomes)
+
+
+PROGRAMS = [attack for attack in [*attacks.CATALOGUE, *CROSSINGS] if _is_about_walls(attack)] + LOOKS
 
 
 @dataclass(frozen=True)
