@@ -6,8 +6,10 @@ import re
 from collections.abc import Iterator, Mapping
 
 from leti_ctl.doctor.cluster import Object, readable
-from leti_ctl.doctor.report import Finding, Subject, fail, ok, warn
-from leti_ctl.profiles import Pool, PoolName
+from leti_ctl.doctor.report import Check, Finding, Subject, fail, ok, warn
+from leti_ctl.estimate.rates import load_rates
+from leti_ctl.estimate.work import Work
+from leti_ctl.profiles import Pool, PoolName, refuse
 
 GIB = float(1 << 30)
 SCALES = {"": 1.0, "n": 1e-9, "u": 1e-6, "m": 1e-3, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "P": 1e15, "E": 1e18}
@@ -35,6 +37,22 @@ def needs(name: PoolName, pool: Pool, subject: Subject) -> dict[str, float]:
         shared = name == "train" and pool.device.resource == "nvidia.com/gpu"
         wanted[pool.device.resource] = float(min(processes, pool.device.count) if shared else pool.device.count)
     return wanted
+
+
+def run(subject: Subject) -> Iterator[Finding]:
+    """Whether the profile may run the spec, and its training pods have the disk for it."""
+    spec, profile = subject.spec, subject.pools
+    if spec is None:
+        yield ok("no run is named; --preset or -f examines for one")
+        return
+    refuse(spec, profile)
+    disk = profile.pools["train"].scratch_gib * GIB
+    need = Work(spec, load_rates(), subject.parameters).scratch_bytes() if subject.parameters else 0.0
+    if need > disk:
+        yield fail(f"training keeps {need / GIB:.0f} GiB on disk, pools.train.scratch_gib is {disk / GIB:.0f}",
+                   "raise it in a profile of your own, or train a smaller model")  # fmt: skip
+    else:
+        yield ok(f"profile {profile.name} may run it")
 
 
 def nodes(subject: Subject) -> Iterator[Finding]:
@@ -66,7 +84,7 @@ def _admits(node: Object, selector: Mapping[str, str], tolerated: set[str]) -> b
 
 
 def _pool(name: str, wanted: Mapping[str, float], fitting: list[Object], selector: Mapping[str, str]) -> Finding:
-    asks = ", ".join(f"{key}={value}" for key, value in selector.items()) or "no label"
+    asks = ", ".join(f"{key}={value}" for key, value in selector.items()) or "any labels"
     if not fitting:
         return warn(
             f"pool {name}: no node has {asks} and lets its pods in",
@@ -157,4 +175,4 @@ def _refusals(limit_range: Object, subject: Subject) -> Iterator[str]:
                     )
 
 
-CHECKS = (readable("nodes", nodes), readable("quotas", quotas), readable("limit ranges", limits))
+CHECKS = (Check("run", run), readable("nodes", nodes), readable("quotas", quotas), readable("limit ranges", limits))

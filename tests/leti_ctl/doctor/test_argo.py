@@ -237,7 +237,7 @@ def test_one_thing_amiss_is_found_with_its_remedy(
 
 
 def test_every_check_is_seen_to_find_something() -> None:
-    assert {check.name for check in CHECKS} - {"kueue", "references", "hub token"} == {
+    assert {check.name for check in CHECKS} - {"kueue", "references", "hub token", "run"} == {
         spoiled[0] for spoiled in SPOILED
     }
 
@@ -294,6 +294,15 @@ def test_a_run_on_fewer_gpus_fits_smaller_nodes(server: ApiServer) -> None:
     small_gpus(server)
     assert "fail" in [finding.level for finding in ask(server, "nodes")]
     assert {finding.level for finding in ask(server, "nodes", spec=RunSpec())} == {"ok"}
+
+
+def test_a_run_that_the_profile_cannot_do_fails(server: ApiServer) -> None:
+    several = RunSpec.model_validate({"train": {"processes": 16}})
+    found = ask(server, "run", spec=several)[0]
+    assert found.level == "fail" and "train.processes: 16" in found.found
+    assert ask(server, "run", spec=RunSpec())[0].level == "ok"
+    huge = replace(Subject("s3://unused/here", RunSpec(), 10**12), profile=load_profile(PROFILE))
+    assert "scratch_gib" in next(capacity.run(huge)).found
 
 
 def test_the_role_for_people_allows_what_is_asked_for() -> None:
