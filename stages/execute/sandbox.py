@@ -7,9 +7,11 @@ keeper starts as its child, behind an inner wall that must be complete.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import select
+import shutil
 import signal
 import subprocess
 import tempfile
@@ -26,6 +28,8 @@ from stages.execute.limits import Limits
 SandboxKind = Literal["gvisor", "process"]
 START_SECONDS = 60.0
 PYTHON_FLAGS = ("-I", "-S", "-B")
+PREFIX = "leti-sandbox-"
+ABANDONED_SECONDS = 3600
 FIRST_USER = 1 << 20
 """Candidates run as users from here on: no account of the machine, and other ones for every sandbox of it."""
 
@@ -41,6 +45,31 @@ class Description:
     """Parts of the inner wall that stand: namespaces, `root` of its own, `uid` of its own."""
     start_seconds: float
 
+    def __str__(self) -> str:
+        """For people: what it runs on and which walls stand."""
+        return f"{self.kind} ({self.platform}; {', '.join(self.walls) or 'no inner wall'})"
+
+
+def _locked_file(folder: Path) -> IO[bytes]:
+    """The sandbox's standard error. Its lock says that the folder is in use; it appears under its name only locked."""
+    file = open(folder / "starting", "w+b")  # noqa: SIM115
+    fcntl.flock(file, fcntl.LOCK_EX)
+    (folder / "starting").rename(folder / "stderr")
+    return file
+
+
+def _sweep() -> None:
+    """Remove the folders of sandboxes whose judge was killed: nobody holds their lock any more."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
+        with contextlib.suppress(OSError):
+            if not any(folder.iterdir()):
+                if time.time() - folder.stat().st_mtime > ABANDONED_SECONDS:
+                    folder.rmdir()
+                continue
+            with open(folder / "stderr", "rb") as file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(folder, ignore_errors=True)
+
 
 class Sandbox:
     """One keeper and the pipes to it. Constructing begins its start, `wait` ends it; both raise SandboxUnavailable."""
@@ -49,8 +78,9 @@ class Sandbox:
         started = time.monotonic()
         self.kind = kind
         self.platform = "host" if kind == "process" else "pod" if gvisor.surrounds_us() else platform
-        self.folder = tempfile.TemporaryDirectory(prefix="leti-sandbox-", ignore_cleanup_errors=True)
-        self.errors = open(Path(self.folder.name) / "stderr", "w+b")  # noqa: SIM115
+        _sweep()
+        self.folder = tempfile.TemporaryDirectory(prefix=PREFIX, ignore_cleanup_errors=True)
+        self.errors = _locked_file(Path(self.folder.name))
         try:
             self.process = self._start(self._command(limits, slot, share), kind)
         except BaseException:

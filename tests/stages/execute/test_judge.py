@@ -234,6 +234,27 @@ def test_no_process_is_left_when_the_judge_is_killed(kind: SandboxKind, number: 
     assert _mentioning(str(marker)) == []
 
 
+def test_the_folder_of_a_killed_judge_is_swept_and_that_of_a_living_one_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    environment = {**os.environ, "TMPDIR": str(tmp_path), "PYTHONPATH": str(Path(__file__).parents[3])}
+    command = [sys.executable, "-c", VICTIM, "process"]
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    with Judge(limits=Limits(), sandbox="process", workers=1) as judge:
+        living = list(tmp_path.iterdir())
+        with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment, text=True) as victim:
+            assert victim.stdout is not None
+            assert victim.stdout.readline().strip() == "process"
+            assert len(list(tmp_path.iterdir())) == 2
+            victim.kill()
+        deadline = time.monotonic() + 10
+        while len(list(tmp_path.iterdir())) > 1 and time.monotonic() < deadline:
+            with Judge(limits=Limits(), sandbox="process", workers=1):
+                pass
+        assert list(tmp_path.iterdir()) == living
+        assert next(judge.run([program("def f(x): return 2")])).outcome == "passed"
+
+
 def _mentioning(word: str) -> list[str]:
     """Command lines of the machine's processes that contain a word."""
     found = []
