@@ -98,7 +98,7 @@ def test_its_identity_can_commit_no_other_artifact(run: Run, server: PolicedServ
     assert start_stage("execute", run, *UNIT).returncode == 0
     told = start_stage("evaluate", run, "--iteration", "0", "--split", "train", AWS_ACCESS_KEY_ID=NARROW)
     assert told.returncode == 2 and "AccessDenied" in told.stderr
-    assert any("s3:PutObject" in asked and "/metrics/" in asked for asked in server.refused)
+    assert any("/metrics/" in asked for asked in server.refused), server.refused
     assert run.find_index(Ref("metrics", 0, "train")) is None
 
 
