@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,18 +11,21 @@ import click
 
 from leti_ctl import options
 
+STANDARD_INPUT = Path("-")
 SUFFIXES = (".yaml", ".yml", ".json")
 
 
 @click.command()
-@click.argument("files", nargs=-1, type=click.Path(exists=True, path_type=Path))
+@click.argument("files", nargs=-1, type=click.Path(exists=True, allow_dash=True, path_type=Path))
 @click.option("--profile", "profiles", multiple=True, metavar="NAME|FILE", help="Check what `render` makes of it.")
 @options.as_json
 def lint(files: tuple[Path, ...], profiles: tuple[str, ...], as_json: bool) -> None:
     """Check Workflows and WorkflowTemplates: every field, and what no schema sees. No cluster needed.
 
-    Give files, folders or profiles; with none of them every profile that comes with leti is checked. Ends with 0 if
-    nothing is wrong, with 1 if something is.
+    Give files, folders, - for standard input, or profiles; with none of them every profile that comes with leti is
+    checked. Ends with 0 if nothing is wrong, with 1 if something is. For an overlay of your own:
+
+    kubectl kustomize FOLDER | leti-ctl lint -
     """
     import json
 
@@ -53,16 +57,18 @@ def _read(files: Sequence[Path]) -> list[dict[str, Any]]:
     from stages.contract.errors import UsageError
 
     found: list[dict[str, Any]] = []
-    for given in files:
-        paths = sorted(path for path in given.rglob("*") if path.suffix in SUFFIXES) if given.is_dir() else [given]
-        for path in paths:
-            try:
-                documents = list(yaml.safe_load_all(path.read_text()))
-            except (yaml.YAMLError, UnicodeDecodeError) as error:
-                reason = " ".join(str(error).split())
-                raise UsageError(f"{path}: no YAML ({reason}); correct it or leave it out") from None
-            found += [body for body in documents if isinstance(body, dict)]
+    for path in (path for given in files for path in _files(given)):
+        try:
+            text = sys.stdin.read() if path == STANDARD_INPUT else path.read_text()
+            documents = list(yaml.safe_load_all(text))
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise UsageError(f"{path}: no YAML ({' '.join(str(error).split())}); correct it or leave it out") from None
+        found += [body for body in documents if isinstance(body, dict)]
     return found
+
+
+def _files(given: Path) -> list[Path]:
+    return sorted(path for path in given.rglob("*") if path.suffix in SUFFIXES) if given.is_dir() else [given]
 
 
 def _render(profiles: Sequence[str], *, every: bool) -> list[dict[str, Any]]:

@@ -275,15 +275,17 @@ def test_requiring_it_raises_what_is_wrong() -> None:
         require_clean(cluster.objects)
 
 
-def leti_lint(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+def leti_lint(*arguments: str, cwd: Path, text: str = "") -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "leti_ctl", "lint", *arguments]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=60)
+    return subprocess.run(command, cwd=cwd, input=text, capture_output=True, text=True, timeout=60)
 
 
 def test_the_command_ends_with_0_when_nothing_is_wrong(tmp_path: Path) -> None:
     (tmp_path / "all.yaml").write_text(yaml.safe_dump_all([*objects(), {"kind": "Role", "metadata": {"name": "r"}}]))
     found = leti_lint("all.yaml", cwd=tmp_path)
     assert (found.returncode, found.stdout) == (0, "") and "no findings in 2 objects" in found.stderr
+    piped = leti_lint("-", cwd=tmp_path, text=(tmp_path / "all.yaml").read_text())
+    assert (piped.returncode, piped.stderr) == (0, found.stderr)
 
 
 def test_the_command_ends_with_1_and_names_each_finding(tmp_path: Path) -> None:
