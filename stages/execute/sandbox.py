@@ -22,7 +22,7 @@ from typing import IO, Literal
 
 from stages.contract.errors import SandboxUnavailable
 from stages.execute import gvisor, rootfs
-from stages.execute.inside import wire
+from stages.execute.inside import wall, wire
 from stages.execute.limits import Limits
 
 SandboxKind = Literal["gvisor", "process"]
@@ -106,6 +106,9 @@ class Sandbox:
                 f"the pod's gVisor refuses a part of the inner wall: {', '.join(sorted(missing))} (of it stand "
                 f"{walls}); update the node's gVisor"
             )
+        if "pid" not in walls:
+            # Candidates see this process and are of its user: close its memory and its environment to them.
+            wall.Kernel().prctl(wall.PR_SET_DUMPABLE, 0)
         return Description(self.kind, self.platform, tuple(walls), time.monotonic() - self.started)
 
     @property

@@ -165,7 +165,8 @@ def test_the_candidates_root_comes_with_the_image(root: Path, tmp_path: Path) ->
 def test_an_attack_in_a_pod_gets_what_it_deserves(executed: Executed, name: str) -> None:
     attack = next(attack for attack in PROGRAMS if attack.name == name)
     execution = executed.attacks[name]
-    assert execution.outcome in attack.outcomes, execution
+    # Of a bomb's limits any may be the first that it meets.
+    assert execution.outcome in attack.outcomes + ("timed_out",) * (name in CROWDS), execution
     assert attack.error_type in (None, execution.error_type), execution
     assert execution.isolation == "gvisor-split"
     assert pod.SECRET not in execution.feedback

@@ -19,7 +19,7 @@ import errno, json, os, subprocess, threading
 from stages.execute.inside import seccomp, wall
 kernel = wall.Kernel()
 kernel.prctl(wall.PR_SET_NO_NEW_PRIVS, 1)
-seccomp.install(kernel)
+seccomp.install(kernel, hidden={{hidden}})
 calls = seccomp.CALLS[os.uname().machine]
 def attempt(name, *arguments):
     result = kernel.libc.syscall(calls[name], *map(kernel.ctypes.c_long, arguments))
@@ -27,9 +27,9 @@ def attempt(name, *arguments):
 """
 
 
-def ask(expression: str) -> object:
+def ask(expression: str, *, hidden: bool = True) -> object:
     """What an expression is in a filtered process."""
-    script = FILTERED + f"print(json.dumps({expression}))"
+    script = FILTERED.replace("{hidden}", str(hidden)) + f"print(json.dumps({expression}))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
     return json.loads(done.stdout)
 
@@ -61,9 +61,17 @@ def test_programs_fork_start_threads_and_run_programs() -> None:
     assert ask("subprocess.run([sys.executable, '-c', ''], check=False).returncode") == 0
 
 
+def test_in_sight_of_the_harness_a_program_signals_itself_alone() -> None:
+    assert ask("[attempt('kill', pid, 0) for pid in (os.getppid(), -1, 1)]", hidden=False) == ["EPERM"] * 3
+    assert ask("[attempt('kill', pid, 0) for pid in (os.getpid(), 0)]", hidden=False) == [0, 0]
+    assert ask("attempt('prlimit64', 0, 3, 0, 0)", hidden=False) == 0
+    assert ask("attempt('prlimit64', os.getppid(), 3, 0, 0)", hidden=False) == "EPERM"
+
+
 @pytest.mark.parametrize("machine", sorted(seccomp.CALLS))
-def test_every_jump_lands_inside_the_filter(machine: str) -> None:
-    program = list(seccomp.program(machine))
+@pytest.mark.parametrize("alone", [None, 7])
+def test_every_jump_lands_inside_the_filter(machine: str, alone: int | None) -> None:
+    program = list(seccomp.program(machine, alone))
     for at, instruction in enumerate(program):
         assert at + 1 + max(instruction.if_true, instruction.if_false) < len(program) or at + 1 == len(program)
     assert program[-1].operand == seccomp.ALLOW

@@ -4,6 +4,9 @@ Without privilege there is one user to be, the keeper's. Namespaces hide everyth
 is the first process of the candidate's pid namespace; gVisor, unlike Linux, lets anybody kill that. So the filter
 refuses every call that acts upon process 1, that makes a namespace or a mount, that inspects another process, or that
 makes an object which outlives its maker. It is inherited by forks and kept through exec (seccomp(2), bpf(4)).
+
+Where not even namespaces are to be had (a container under runc, whose default profile refuses them), the harness is in
+sight as well. There a program may signal itself and its process group alone.
 """
 
 from __future__ import annotations
@@ -38,7 +41,7 @@ ON_INIT = (
     "kill", "tkill", "tgkill", "rt_sigqueueinfo", "rt_tgsigqueueinfo", "prlimit64", "sched_setaffinity",
     "sched_setscheduler", "sched_setparam", "sched_setattr",
 )  # fmt: skip
-"""Refused where the first argument is process 1."""
+"""Refused where the first argument is process 1, or in sight of the harness anybody but the caller."""
 CERTAIN = (
     ("setpriority", 1, INIT),
     ("ioprio_set", 1, INIT),
@@ -93,9 +96,12 @@ def known() -> bool:
     return os.uname().machine in CALLS
 
 
-def install(kernel: wall.Kernel) -> None:
-    """Put the filter on this process, for ever. It must have no_new_privs. Raises OSError where the kernel refuses."""
-    instructions = list(program(os.uname().machine))
+def install(kernel: wall.Kernel, hidden: bool = True) -> None:
+    """Put the filter on this process, for ever. It must have no_new_privs. Raises OSError where the kernel refuses.
+
+    `hidden` tells that the process sees none but its own, and the first of their pid namespace.
+    """
+    instructions = list(program(os.uname().machine, None if hidden else os.getpid()))
     code = b"".join(struct.pack("<HBBI", *instruction) for instruction in instructions)
     ctypes = kernel.ctypes
     buffer = ctypes.create_string_buffer(code, len(code))
@@ -104,8 +110,8 @@ def install(kernel: wall.Kernel) -> None:
     kernel.call("prctl", PR_SET_SECCOMP, unsigned(MODE_FILTER), header, unsigned(0), unsigned(0))
 
 
-def program(machine: str) -> Iterator[Instruction]:
-    """The filter for an architecture. A call of any other one is refused."""
+def program(machine: str, alone: int | None = None) -> Iterator[Instruction]:
+    """The filter for an architecture. A call of any other one is refused. `alone` is the one process it may act on."""
     calls = CALLS[machine]
     yield Instruction(LOAD, 0, 0, ARCHITECTURE)
     yield from _answer(Instruction(EQUAL, 1, 0, AUDIT[machine]), REFUSE)
@@ -117,7 +123,10 @@ def program(machine: str) -> Iterator[Instruction]:
         yield from _answer(Instruction(EQUAL, 0, 1, calls[name]), REFUSE)
     yield from _if_argument(calls["clone"], 0, Instruction(ANY_BIT, 0, 1, NEW_NAMESPACES))
     for name in ON_INIT:
-        yield from _if_argument(calls[name], 0, Instruction(EQUAL, 0, 1, INIT))
+        if alone is None:
+            yield from _if_argument(calls[name], 0, Instruction(EQUAL, 0, 1, INIT))
+        else:
+            yield from _unless_on(calls[name], alone)
     for name, argument, value in CERTAIN:
         yield from _if_argument(calls[name], argument, Instruction(EQUAL, 0, 1, value))
     yield Instruction(RETURN, 0, 0, ALLOW)
@@ -134,4 +143,13 @@ def _if_argument(number: int, argument: int, test: Instruction) -> Iterator[Inst
     yield Instruction(EQUAL, 0, 4, number)
     yield Instruction(LOAD, 0, 0, ARGUMENTS + 8 * argument)
     yield from _answer(test, REFUSE)
+    yield Instruction(LOAD, 0, 0, NUMBER)
+
+
+def _unless_on(number: int, process: int) -> Iterator[Instruction]:
+    """Refuse this call unless it acts on the caller (0: on its group, or itself) or on this process."""
+    yield Instruction(EQUAL, 0, 5, number)
+    yield Instruction(LOAD, 0, 0, ARGUMENTS)
+    yield Instruction(EQUAL, 2, 0, 0)
+    yield from _answer(Instruction(EQUAL, 1, 0, process), REFUSE)
     yield Instruction(LOAD, 0, 0, NUMBER)

@@ -144,7 +144,7 @@ class Zygote:
                 self.kernel.unshare(wall.CLONE_NEWIPC)
         wall.become_user(self.config["uid"] + 1 + is_parser)
         if self.kernel is not None and self.filters:
-            seccomp.install(self.kernel)
+            seccomp.install(self.kernel, hidden="pid" in self.config["walls"])
 
     def _bury(self, pid: int, alone: bool) -> int | None:
         """Kill `pid`; with `alone`, also everything else it can have left behind. Returns its wait status."""
