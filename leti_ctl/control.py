@@ -3,7 +3,7 @@
 | key | written by | meaning |
 |---|---|---|
 | `spec.json` | submit | the spec the run was made with; decides its digest |
-| `amendments/NNNN.json` | resume | the same spec with other compatible fields (more iterations) |
+| `amendments/NNNN-SHA256.json` | resume | the same spec with other compatible fields (more iterations) |
 | `control/driver.json` | backend | the process or workflow that drives the run; removed when it ends |
 | `control/workflows/NNNN.json` | submit, resume | every workflow that was made for the run, by attempt |
 | `control/outcome.json` | backend argo | how the last workflow ended; removed by resume |
@@ -14,6 +14,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import platform
@@ -126,7 +127,11 @@ def address(run: Run) -> str:
 def current_spec(run: Run) -> RunSpec:
     """Return the run's spec with its newest amendment."""
     keys = list(run.store.list(run.key("amendments/")))
-    return _read(run, keys[-1], RunSpec) if keys else run.spec
+    if not keys:
+        return run.spec
+    if hashlib.sha256(run.store.get(keys[-1])).hexdigest() not in keys[-1]:
+        raise ArtifactError(f"{keys[-1]}: is not what was written; its name holds its SHA-256; delete it and try again")
+    return _read(run, keys[-1], RunSpec)
 
 
 def amend(run: Run, wanted: RunSpec) -> None:
@@ -134,7 +139,10 @@ def amend(run: Run, wanted: RunSpec) -> None:
     if wanted != current_spec(run):
         resume_spec(run.spec, wanted)
         number = len(list(run.store.list(run.key("amendments/"))))
-        run.store.put_if_absent(run.key(f"amendments/{number:04d}.json"), wanted.to_json().encode())
+        text = wanted.to_json().encode()
+        # The name holds the digest: what may be amended is in no other digest.
+        name = f"amendments/{number:04d}-{hashlib.sha256(text).hexdigest()}.json"
+        run.store.put_if_absent(run.key(name), text)
 
 
 def find_driver(run: Run) -> Driver | None:

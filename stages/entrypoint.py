@@ -40,6 +40,7 @@ from stages.contract.artifacts import (
 )
 from stages.contract.errors import LetiError, ResourceError, Stopped, UsageError, describe_os_error
 from stages.contract.logs import attempt_name, kept, log_key
+from stages.contract.packages import lock, lock_key
 from stages.contract.records import Record, write_rows
 from stages.contract.run import Commit, Run
 from stages.contract.seeds import derive_seed
@@ -125,13 +126,16 @@ class Job:
         root: Path | None = None,
     ) -> PartRecord:
         """Commit files (with their row counts) as this unit's part of `ref`."""
+        self.run.store.put_if_absent(self.run.key(lock_key(lock())), lock().encode())
         record = self.run.commit(Commit(ref, self.part, files, inputs, self.seed(), self.made(), facts or {}, root))
         log.info("committed %s part %s", ref, self.part, extra={"event": "committed", "fields": {"rows": record.rows}})
         return record
 
     def made(self) -> Made:
         """Return when, where and how long so far, with what the stage has measured."""
-        host = {"python": platform.python_version(), "machine": platform.machine(), **self.environment}
+        packages = lock_key(lock())
+        host = {"python": platform.python_version(), "machine": platform.machine(), "packages": packages}
+        host |= self.environment
         image = os.environ.get("LETI_IMAGE")
         return Made(
             started_at=datetime.fromtimestamp(self.started, UTC).isoformat(timespec="seconds"),

@@ -24,7 +24,16 @@ READERS = 16
 _PART = re.compile(r"(?P<prefix>.+)/parts/(?P<number>\d{5})-of-(?P<of>\d{5})\.json")
 _INDEX = re.compile(r"(?P<prefix>.+)/index\.json")
 _BESIDE = re.compile(
-    r"spec\.(?:json|sha256)|amendments/\d{4}\.json|(?:control|logs)/.+|gc/\d{4}-[0-9a-f]{64}\.json|iterations/\d{4,}/train/step-\d{6}/[^/]+"
+    "|".join(
+        (
+            r"spec\.(?:json|sha256)",
+            r"amendments/\d{4}-[0-9a-f]{64}\.json",
+            r"environments/[0-9a-f]{64}\.txt",
+            r"(?:control|logs)/.+",
+            r"gc/\d{4}-[0-9a-f]{64}\.json",
+            r"iterations/\d{4,}/train/step-\d{6}/[^/]+",
+        )
+    )
 )
 """Keys that are no artifact's: the spec, control objects, logs and what a killed training goes on from."""
 

@@ -31,6 +31,7 @@ def check(catalog: Catalog, spec: RunSpec) -> Iterator[Finding]:
     for unit in whole.units:
         yield from _unit(catalog, spec, unit)
     yield from _code(catalog)
+    yield from _locks(catalog)
 
 
 def _specs(catalog: Catalog, spec: RunSpec) -> Iterator[Finding]:
@@ -115,6 +116,19 @@ def _digest(catalog: Catalog, source: Input) -> str | None:
         return catalog.digest(ref)
     record = catalog.part(ref, part)
     return record.digest() if record else None
+
+
+def _locks(catalog: Catalog) -> Iterator[Finding]:
+    """The package locks that parts name, and amendments: their names hold their digests."""
+    made = (record.made for records in catalog.parts.values() for record in records.values())
+    named = {one.environment["packages"] for one in made if "packages" in one.environment}
+    written = {key for key in catalog.sizes if key.startswith(("amendments/", "environments/"))}
+    for key in sorted(named - written):
+        yield Finding("existence", key, "the package lock that parts name", "none")
+    for key in sorted(written):
+        digest = hashlib.sha256(catalog.run.store.get(catalog.run.key(key))).hexdigest()
+        if digest not in key:
+            yield Finding("checksum", key, "the SHA-256 in its name", digest[:16])
 
 
 def _code(catalog: Catalog) -> Iterator[Finding]:
