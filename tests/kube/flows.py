@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from tests.kube.workflow import Operation
 
 TASK = ("name", "template", "arguments", "depends", "when", "withParam")
-STEP = ("name", "template", "arguments", "when", "withParam")
+STEP = ("name", "template", "arguments", "when", "withParam", "continueOn")
 RESULTS = ("Succeeded", "Failed", "Errored", "Skipped", "Omitted", "Daemoned", "AnySucceeded", "AllFailed")
 
 
@@ -40,7 +40,8 @@ def run_dag(operation: Operation, template: Object, context: Context) -> Object:
     dag = _Dag(operation, template, context)
     for task in dag.targets:
         dag.advance(task)
-    phase = "Failed" if operation.shutdown and not context.on_exit else dag.phase(node)
+    # An exit handler's own DAG fails at once too before Argo 3.7.17 and 4.0.8, so manifests must not have one.
+    phase = "Failed" if operation.shutdown else dag.phase(node)
     if phase != "Running":
         ends = [found for task in dag.targets if (found := dag.node(task))]
         node["outboundNodes"] = [nodes.id_of(name) for end in ends for name in nodes.outbound(end)]
@@ -214,7 +215,9 @@ def run_steps(operation: Operation, template: Object, context: Context) -> Objec
                 return nodes.mark(node, "Failed")
             return node
         done = [step for step in steps if step]
-        bad = [step for step in done if step["phase"] in BAD]
+        bad = [
+            made for step, made in zip(group, done, strict=True) if made["phase"] in BAD and not _goes_on(step, made)
+        ]
         nodes.mark(found, bad[0]["phase"] if bad else "Succeeded")
         if bad:
             return nodes.mark(node, bad[0]["phase"], f"child '{bad[0]['id']}' failed")
@@ -248,6 +251,12 @@ def _step(
     if found is not None:
         nodes.link(group, name)
     return found
+
+
+def _goes_on(step: Object, node: Object) -> bool:
+    """Whether the steps after a failed one run all the same."""
+    known("continueOn", step.get("continueOn", {}), "failed", "error")
+    return bool(step.get("continueOn", {}).get({"Failed": "failed", "Error": "error"}[node["phase"]]))
 
 
 def item_scope(item: Any) -> tuple[str, Scope]:

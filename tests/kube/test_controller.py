@@ -232,3 +232,22 @@ def test_what_the_manifest_gets_wrong_ends_the_workflow_with_an_error(old: str, 
         status = bench.end("w.plan", parts='[{"part": "0/1"}]')
     assert status["phase"] == "Error"
     assert says in status["message"]
+
+
+def test_an_exit_handler_that_is_a_dag_is_cut_short_by_a_stop() -> None:
+    bench = Bench(LOOP + "- name: later\n  dag: {tasks: [{name: one, template: bye}]}\n")
+    bench.objects.change(WORKFLOWS, "leti", "w", lambda w: w["spec"].update(onExit="later"))
+    bench.sync()
+    bench.objects.change(WORKFLOWS, "leti", "w", lambda w: w["spec"].update(shutdown="Stop"))
+    assert bench.sync()["phase"] == "Failed" and bench.pods() == []
+
+
+def test_steps_go_on_after_a_failure_that_they_may() -> None:
+    two = LOOP.replace("- - {name: one,", "- - {name: one, continueOn: {failed: true},").replace(
+        'value: "3"', 'value: "1"'
+    )
+    bench = Bench(two)
+    bench.sync()
+    bench.end("w[0].one", code=1)
+    assert bench.pods() == ["w.onExit"]
+    assert bench.end("w.onExit")["phase"] == "Succeeded"

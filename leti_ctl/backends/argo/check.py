@@ -124,7 +124,8 @@ def _fits(value: Any, kind: type) -> bool:
 def _types(model: Any) -> Mapping[str, Any]:
     """Return what the SDK lists for each field, by the field's name in YAML."""
     names = model.attribute_map
-    return {names[name]: kinds for name, kinds in model.openapi_types.items()}
+    # A named alias lists its one `value` and maps no names.
+    return {names.get(name, name): kinds for name, kinds in model.openapi_types.items()}
 
 
 @cache

@@ -53,10 +53,12 @@ def digest(spec: Template) -> str:
 
 def workflow_spec(profile: Profile) -> Template:
     """Return the spec that the WorkflowTemplate and a standalone Workflow share."""
-    archive: Template = {}
+    optional: Template = {}
+    if profile.images.pull_secrets:
+        optional["imagePullSecrets"] = [{"name": name} for name in profile.images.pull_secrets]
     if profile.archive_logs:
-        repository = {"configMap": profile.archive_logs, "key": "s3"}
-        archive = {"archiveLogs": True, "artifactRepositoryRef": repository}
+        optional["archiveLogs"] = True
+        optional["artifactRepositoryRef"] = {"configMap": profile.archive_logs, "key": "s3"}
     return {
         "entrypoint": "run",
         "onExit": "finish",
@@ -65,7 +67,6 @@ def workflow_spec(profile: Profile) -> Template:
         "automountServiceAccountToken": False,
         "executor": {"serviceAccountName": "leti-executor"},
         "securityContext": pods.POD_SECURITY,
-        **({"imagePullSecrets": [{"name": name} for name in secrets]} if (secrets := _pull_secrets(profile)) else {}),
         "podMetadata": {"labels": {names.PART_OF: "leti", names.RUN: "{{workflow.parameters.run}}"}},
         # Failed pods stay for their logs until the Workflow goes; the store holds everything else.
         "podGC": {"strategy": "OnPodSuccess", "deleteDelayDuration": "600s"},
@@ -73,7 +74,7 @@ def workflow_spec(profile: Profile) -> Template:
         "parallelism": profile.parallelism,
         # Two workflows of one run would do all work twice; the store would keep the first.
         "synchronization": {"mutexes": [{"name": "leti-{{workflow.parameters.run}}"}]},
-        **archive,
+        **optional,
         "arguments": {"parameters": parameters(profile)},
         "templates": [
             *loop.templates(clears=profile.train_backend == "jobset"),
@@ -212,14 +213,18 @@ def _plan(profile: Profile) -> Template:
 
 
 def _finish(profile: Profile) -> list[Template]:
-    """Return the exit handler, which also runs after a stop or a failure (but not after `terminate`)."""
-    tasks: list[Template] = [{"name": "finalize", "template": "finalize"}]
+    """Return the exit handler, which also runs after a stop or a failure (but not after `terminate`).
+
+    Steps and not a DAG: before 3.7.17 and 4.0.8 Argo ends every DAG of a stopped workflow at once, the exit handler's
+    too, and then nothing would be removed or recorded (argo-workflows issue 13964).
+    """
+    steps: list[list[Template]] = [[{"name": "finalize", "template": "finalize"}]]
     if profile.train_backend == "jobset":
-        tasks[0]["depends"] = "reap.Succeeded || reap.Failed || reap.Errored"
-        tasks.insert(0, {"name": "reap", "template": "reap"})
+        anyway = {"failed": True, "error": True}
+        steps.insert(0, [{"name": "reap", "template": "reap", "continueOn": anyway}])
     args = ("--run", "{{workflow.parameters.run-uri}}", "--status", "{{workflow.status}}")
     finalize = _step(profile, "finalize", ("finalize", *args, "--failures", "{{workflow.failures}}"), ())
-    return [{"name": "finish", "dag": {"failFast": False, "tasks": tasks}}, finalize]
+    return [{"name": "finish", "steps": steps}, finalize]
 
 
 def _step(profile: Profile, name: str, args: tuple[str, ...], varied: tuple[str, ...]) -> Template:
@@ -257,7 +262,3 @@ def _unit_labels(varied: tuple[str, ...]) -> dict[str, str]:
 def _devices(stage: str) -> str | None:
     """Training takes one accelerator per process; the figure is a parameter, which only a patch can hold."""
     return "{{workflow.parameters.train-processes}}" if stage == "train" else None
-
-
-def _pull_secrets(profile: Profile) -> tuple[str, ...]:
-    return profile.images.pull_secrets

@@ -179,9 +179,10 @@ def test_jobsets_are_removed_first_and_last_by_those_who_may(profile: str) -> No
         assert templates[name]["resource"]["action"] == "delete"
         assert templates[name]["executor"] == {"serviceAccountName": "leti-trainer"}
         assert "leti.dev/run={{workflow.parameters.run}}" in templates[name]["resource"]["flags"]
-    (reap, finalize) = templates["finish"]["dag"]["tasks"]
-    assert reap["template"] == "reap"
-    assert all(f"reap.{phase}" in finalize["depends"] for phase in ("Succeeded", "Failed", "Errored"))
+    # Argo before 3.7.17 ends the exit handler of a stopped workflow at once where that is a DAG.
+    (reap,), (finalize,) = templates["finish"]["steps"]
+    assert reap["template"] == "reap" and reap["continueOn"] == {"failed": True, "error": True}
+    assert finalize["template"] == "finalize"
 
 
 @pytest.mark.parametrize("kind", ["workflow", "jobset-gke-h100", "jobset-gke-tpu-v5e", "jobset-eks-h100-spot"])
