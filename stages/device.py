@@ -1,8 +1,9 @@
 """Which device tensors live on. `LETI_DEVICE` says `cpu`, `cuda` or `tpu`; unset, it is what torch finds.
 
-Pods of an accelerator pool set it, so that a driver that does not start ends the pod and does not make it compute on
-the CPU for days. TPUs come with the package `torch-tpu`, which torch loads by itself where a TPU is attached. Importing
-this module does not load torch.
+Set on machines with an accelerator, a driver that does not start ends the stage and does not make it compute on the CPU
+for days. Google's Kubernetes describes TPUs to the containers that ask for them, which counts as setting it. TPUs come
+with the package `torch-tpu`, which torch loads by itself where one is attached. Importing this module does not load
+torch.
 """
 
 from __future__ import annotations
@@ -18,11 +19,13 @@ if TYPE_CHECKING:
 
 KINDS = ("cpu", "cuda", "tpu")
 VARIABLE = "LETI_DEVICE"
+TPU_VARIABLE = "TPU_WORKER_HOSTNAMES"
+"""In the environment of a container that was given TPUs."""
 
 
 def wanted_kind() -> str | None:
-    """Return what `LETI_DEVICE` asks for, or None where it is not set."""
-    wanted = os.environ.get(VARIABLE) or None
+    """Return what the environment asks for, or None where it does not."""
+    wanted = os.environ.get(VARIABLE) or ("tpu" if os.environ.get(TPU_VARIABLE) else None)
     if wanted not in (None, *KINDS):
         raise UsageError(f"{VARIABLE}: {wanted!r}; set cpu, cuda or tpu, or leave it unset to take what there is")
     return wanted

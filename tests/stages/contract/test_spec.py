@@ -67,6 +67,10 @@ CONFLICTS: list[tuple[dict[str, Any], tuple[str, ...]]] = [
         {"train.parameters": "bfloat16", "train.zero_stage": 1},
         ("train.parameters", "bfloat16", "set train.zero_stage to 0"),
     ),
+    (
+        {"train.engine": "torch", "train.zero_stage": 2},
+        ("train.zero_stage", "2 is DeepSpeed's", "set zero_stage to 0 or the engine to deepspeed"),
+    ),
     ({"generate.engine": "scripted"}, ("generate.script", "'scripted'", "set both or neither")),
     ({"generate.script": "s.jsonl"}, ("generate.script", "'s.jsonl'", "set both or neither")),
     ({"task.postprocess": "first_block"}, ("build.solution_ids", "'first_block'", "set build.solution_ids")),
