@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import platform
 import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 
@@ -83,8 +84,11 @@ def extras(_subject: Subject) -> Iterator[Finding]:
 
 def processors(subject: Subject) -> Iterator[Finding]:
     """How much of the machine this process may use."""
-    cores, memory = len(os.sched_getaffinity(0)), available_memory() / GIB
+    cores, allowed, memory = len(os.sched_getaffinity(0)), allowed_cores(), available_memory() / GIB
     found = f"{cores} cores, {memory:.1f} GiB of memory available"
+    if allowed < cores:
+        remedy = f"set LETI_THREADS={max(1, int(allowed))}: more threads than that are throttled"
+        yield warn(f"a control group allows {allowed:g} of {cores} cores", remedy)
     need = subject.parameters * TRAINING_BYTES / GIB if subject.parameters else LEAST_MEMORY_GIB
     if memory < need:
         yield warn(found, f"training wants about {need:.1f} GiB: close something, or choose a smaller model")
@@ -98,6 +102,19 @@ def available_memory() -> int:
     machine = next(int(line.split()[1]) for line in text.splitlines() if line.startswith("MemAvailable:")) * 1024
     limits = [_group_room(folder) for folder in _groups()]
     return min([machine, *(room for room in limits if room is not None)])
+
+
+def allowed_cores(folders: Iterable[Path] | None = None) -> float:
+    """Return the processors that control groups leave this process, infinite where none limits them."""
+    return min((_group_cores(one) for one in (_groups() if folders is None else folders)), default=math.inf)
+
+
+def _group_cores(folder: Path) -> float:
+    try:
+        quota, period = (folder / "cpu.max").read_text().split()
+    except (OSError, ValueError):
+        return math.inf
+    return math.inf if quota == "max" else int(quota) / int(period)
 
 
 def _groups() -> Iterator[Path]:

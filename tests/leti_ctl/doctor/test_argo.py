@@ -13,8 +13,8 @@ import yaml
 from click.testing import CliRunner, Result
 
 from leti_ctl import profiles
+from leti_ctl.backends.argo.api import connect
 from leti_ctl.commands.doctor import doctor as command
-from leti_ctl.contexts import Context
 from leti_ctl.doctor import access, capacity, cluster, examine, install, template
 from leti_ctl.doctor.report import Finding, Subject
 from leti_ctl.profiles import Profile
@@ -45,8 +45,8 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ApiServe
 def ask(server: ApiServer, name: str, profile: Profile | None = None, spec: RunSpec | None = None) -> list[Finding]:
     """Return what one check finds."""
     loaded = profile or load_profile(PROFILE)
-    reached = cluster.reach(Context(profile=PROFILE, namespace="leti"), None)
-    subject = replace(Subject("s3://unused/here", spec), profile=loaded, cluster=reached["cluster"])
+    reached = cluster.Cluster(connect()[0], "leti")
+    subject = replace(Subject("s3://unused/here", spec), profile=loaded, cluster=reached)
     return [finding for _, finding in examine([check for check in CHECKS if check.name == name], subject)]
 
 

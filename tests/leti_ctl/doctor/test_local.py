@@ -94,10 +94,18 @@ def test_room_is_held_against_what_the_run_takes(tmp_path: Path) -> None:
 
 
 def test_memory_is_held_against_what_training_takes() -> None:
-    assert next(machine.processors(Subject("unused", RunSpec(), 1000))).level == "ok"
-    found = next(machine.processors(Subject("unused", RunSpec(), 10**13)))
+    assert list(machine.processors(Subject("unused", RunSpec(), 1000)))[-1].level == "ok"
+    found = list(machine.processors(Subject("unused", RunSpec(), 10**13)))[-1]
     assert found.level == "warn" and "smaller model" in found.remedy
     assert 0 < machine.available_memory() < 1 << 50
+
+
+def test_a_control_groups_processors_are_counted(tmp_path: Path) -> None:
+    for name, text in (("half", "50000 100000"), ("free", "max 100000"), ("broken", "")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "cpu.max").write_text(text)
+    folders = [tmp_path / name for name in ("half", "free", "broken", "absent")]
+    assert machine.allowed_cores(folders) == 0.5 and machine.allowed_cores(folders[1:]) == float("inf")
 
 
 def test_without_runsc_gvisor_runs_fail_and_others_are_warned(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
