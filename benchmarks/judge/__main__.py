@@ -1,6 +1,7 @@
 """Solutions per second of the judge and of the field's methods, in one run on one machine.
 
     python -m benchmarks.judge --problems mbpp.jsonl [--workers 2] [--only NAME ...]
+    python -m benchmarks.judge --problems mbpp.jsonl --flat 50000 [--sandbox gvisor]
 
 Every row uses the same programs: MBPP's reference solutions, without the one (task 123) that computes for seconds,
 whose time is the same everywhere. CPU time is that of all processes a method started.
@@ -20,7 +21,7 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks.judge import peers
+from benchmarks.judge import flat, peers
 from stages.execute.judge import Judge, Limits, Program
 
 SLOW = 123
@@ -32,6 +33,8 @@ def main() -> None:
     parser.add_argument("--problems", type=Path, required=True)
     parser.add_argument("--workers", type=int, default=os.cpu_count())
     parser.add_argument("--only", nargs="*", default=[])
+    parser.add_argument("--flat", type=int, default=0, metavar="N", help="memory and cost over N executions")
+    parser.add_argument("--sandbox", choices=("process", "gvisor"), default="process", help="of --flat")
     arguments = parser.parse_args()
     rows = [json.loads(line) for line in arguments.problems.read_text().splitlines()]
     programs = [
@@ -43,6 +46,9 @@ def main() -> None:
         f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, "
         f"load {os.getloadavg()[0]:.1f}"
     )
+    if arguments.flat:
+        flat.measure(programs, arguments.flat, arguments.sandbox, arguments.workers)
+        return
     print(f"{'method':44} {'sol/s':>8} {'CPU ms':>8} {'start s':>8}  outcomes")
     for name, measure in methods(programs, arguments.workers).items():
         if not arguments.only or any(word in name for word in arguments.only):
