@@ -32,18 +32,23 @@ def lint(files: tuple[Path, ...], profiles: tuple[str, ...], as_json: bool) -> N
     from leti_ctl.backends.argo.lint import KINDS, RULES, STRUCTURE
     from leti_ctl.backends.argo.lint import lint as find
 
-    objects = [*_read(files), *_render(profiles, every=not files and not profiles)]
-    checked = [body for body in objects if body.get("kind") in KINDS]
+    given = [*_read(files), *_render(profiles, every=not files and not profiles)]
+    checked = [body for body in given if body.get("kind") in KINDS]
     findings = find(checked)
     if as_json:
-        found = [finding._asdict() for finding in findings]
-        names = [_title(body) for body in checked]
-        click.echo(json.dumps({"objects": names, "rules": [STRUCTURE, *RULES], "findings": found}, indent=2))
+        names, rules = [_title(body) for body in checked], [STRUCTURE, *RULES]
+        rows = [finding._asdict() for finding in findings]
+        click.echo(json.dumps({"objects": names, "rules": rules, "findings": rows}, indent=2))
     else:
         for finding in findings:
             click.echo(str(finding))
-        click.echo(f"{len(findings) or 'no'} findings in {len(checked)} objects ({len(RULES) + 1} rules)", err=True)
+        found, objects = _count(len(findings), "finding"), _count(len(checked), "object")
+        click.echo(f"{found} in {objects} ({len(RULES) + 1} rules)", err=True)
     click.get_current_context().exit(1 if findings else 0)
+
+
+def _count(number: int, thing: str) -> str:
+    return f"{number or 'no'} {thing}{'' if number == 1 else 's'}"
 
 
 def _title(body: dict[str, Any]) -> str:

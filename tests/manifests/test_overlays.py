@@ -313,10 +313,35 @@ def test_a_name_prefix_is_followed_by_what_refers_to_the_names(tmp_path: Path) -
     assert execute.get("priorityClassName") == "b-leti-batch"
 
 
+def components(folder: Path, *names: str) -> list[Object]:
+    """Return what an overlay with more components makes."""
+    up = Path(*[".."] * len(folder.parts[1:])) / MANIFESTS.relative_to("/") / "components"
+    return on_top(folder, f"components: [{', '.join(f'{up}/{name}' for name in names)}]\n")
+
+
 def test_the_other_components_build_on_top(tmp_path: Path) -> None:
-    up = Path(*[".."] * len((tmp_path / "mine").parts[1:])) / MANIFESTS.relative_to("/") / "components"
-    made = on_top(tmp_path / "mine", f"namespace: leti\ncomponents: [{up}/kueue, {up}/log-archive, {up}/tpu]\n")
+    made = components(tmp_path / "mine", "kueue", "log-archive", "tpu")
     queue = of_kind(made, "ClusterQueue")["leti"]["spec"]["resourceGroups"]
     assert {flavor["name"] for group in queue for flavor in group["flavors"]} == of_kind(made, "ResourceFlavor").keys()
     assert of_kind(made, "LocalQueue")["leti-accelerators"]["spec"]["clusterQueue"] == "leti"
     assert "s3" in of_kind(made, "ConfigMap")["leti-artifacts"]["data"]
+
+
+def test_the_admission_policy_speaks_of_what_the_templates_use(tmp_path: Path) -> None:
+    made = components(tmp_path / "mine", "admission")
+    policy = of_kind(made, "ValidatingAdmissionPolicy")["leti-untrusted"]["spec"]
+    binding = of_kind(made, "ValidatingAdmissionPolicyBinding")["leti-untrusted"]["spec"]
+    assert binding["policyName"] == "leti-untrusted" and binding["validationActions"] == ["Deny"]
+    assert policy["failurePolicy"] == "Fail"
+    named = set(re.findall(r"'([^']+)'", " ".join(each["expression"] for each in _expressions(policy))))
+    for body in of_kind(made, "WorkflowTemplate").values():
+        execute = next(pod for pod in Manifest(body).pods if pod.template.is_untrusted)
+        secrets = {each["name"] for each in _values([c for _, c in execute.containers], "secretRef")}
+        executor = body["spec"]["executor"]["serviceAccountName"]
+        used = {execute.spec["serviceAccountName"], execute.spec["runtimeClassName"], *secrets}
+        assert named == used | {f"{executor}.service-account-token", "leti.dev/untrusted", "true"}
+        assert body["spec"]["automountServiceAccountToken"] is False
+
+
+def _expressions(policy: Object) -> list[Object]:
+    return [*policy["variables"], *policy["validations"]]

@@ -17,7 +17,7 @@ from tests.conftest import ROOT
 Object = dict[str, Any]
 MANIFESTS = ROOT / "manifests"
 OVERLAYS = ("kind", "gke", "eks")
-CLUSTER_WIDE = {"Namespace", "PriorityClass", "RuntimeClass", "ResourceFlavor", "ClusterQueue"}
+CLUSTER_WIDE = {"Namespace", "PriorityClass", "RuntimeClass"}
 
 
 def kubectl() -> str:
