@@ -27,6 +27,8 @@ POD_SECURITY = {
     "seccompProfile": {"type": "RuntimeDefault"},
 }
 """With `CONTAINER_SECURITY`, what Pod Security "restricted" asks for and the read-only root beside it."""
+DEVICES = {"nvidia.com/gpu": "cuda", "google.com/tpu": "tpu"}
+"""What `LETI_DEVICE` calls what a device plugin offers."""
 STORE_SECRET = "leti-store"
 EXECUTE_SECRET = "leti-store-execute"
 HUB_SECRET = "leti-hub"
@@ -70,9 +72,12 @@ def environment(pool: Pool, image_name: ImageName) -> list[dict[str, str]]:
     per_process = max(1, pool.cpu // (pool.device.count if pool.device else 1))
     # What judges model-written code may write verdicts and nothing else, not even a log.
     keeps = {"LETI_KEEP_LOG": "true"} if image_name in ("cpu", "accelerator") else {}
+    # A driver that does not start then ends the attempt; without this the stage would compute on processors for days.
+    device = {"LETI_DEVICE": DEVICES[pool.device.resource]} if pool.device and image_name == "accelerator" else {}
     values = {
         "LETI_LOG": "json",
         **keeps,
+        **device,
         "LETI_SCRATCH": SCRATCH,
         "LETI_THREADS": str(per_process),
         "LETI_IMAGE": image(image_name),

@@ -151,6 +151,13 @@ def _pool(profile: Profile, template: str) -> Any:
     return profile.pools[uses.get(template, "light")]  # type: ignore[index]
 
 
+@pytest.mark.parametrize(("profile", "device"), [("kind", None), ("gke-l4", "cuda"), ("gke-tpu-v6e", "tpu")])
+def test_a_pod_that_was_given_an_accelerator_must_find_it(profile: str, device: str | None) -> None:
+    for name, _, container in containers(profile):
+        environment = {one["name"]: one["value"] for one in container["env"]}
+        assert environment.get("LETI_DEVICE") == (device if name == "generate" else None)
+
+
 def test_archived_logs_are_those_of_trusted_pods() -> None:
     spec = workflow_template(load_profile("kind", ["archive_logs=leti-artifacts"]))["spec"]
     assert spec["archiveLogs"] is True and spec["artifactRepositoryRef"] == {"configMap": "leti-artifacts", "key": "s3"}
