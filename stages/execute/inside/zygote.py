@@ -40,6 +40,8 @@ PRELOADED = (
 
 SCRATCH = "/tmp"
 ROOM_SECONDS = 2.0
+OTHERS = 256
+"""Processes and threads that a pod has beside one candidate's, at most."""
 
 
 def main(config: dict[str, Any]) -> None:
@@ -135,9 +137,7 @@ class Zygote:
         wall.limit(resource.RLIMIT_AS, limits["memory_mib"] << 20)
         wall.limit(resource.RLIMIT_FSIZE, 0 if shared else limits["file_mib"] << 20)
         wall.limit(resource.RLIMIT_NOFILE, 64)
-        if "uid" in self.config["walls"] or "pids" not in self.config["walls"]:
-            # Counts all of a user's processes: without a user of its own, also those around the candidate.
-            wall.limit(resource.RLIMIT_NPROC, limits["processes"])
+        wall.limit(resource.RLIMIT_NPROC, self._processes())
         if not shared:
             wall.limit(resource.RLIMIT_CPU, seconds)
             if self.kernel is not None and not self.filters:
@@ -145,6 +145,14 @@ class Zygote:
         wall.become_user(self.config["uid"] + 1 + is_parser)
         if self.kernel is not None and self.filters:
             seccomp.install(self.kernel, hidden="pid" in self.config["walls"])
+
+    def _processes(self) -> int:
+        """RLIMIT_NPROC, which counts a user's processes: those of one candidate only where it has a user of its own, or
+        on Linux a user namespace. Elsewhere the pids cgroup is exact, and this only keeps a bomb from filling the pod.
+        """
+        walls, processes = self.config["walls"], int(self.config["limits"]["processes"])
+        exact = "uid" in walls or ("user" in walls and not self.config["gvisor"])
+        return processes if exact else processes + OTHERS
 
     def _bury(self, pid: int, alone: bool) -> int | None:
         """Kill `pid`; with `alone`, also everything else it can have left behind. Returns its wait status."""
