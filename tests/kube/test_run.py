@@ -25,7 +25,7 @@ from stages.contract.store import open_store
 from tests.conftest import ROOT
 from tests.kube.api import Fault
 from tests.kube.cluster import FakeCluster
-from tests.kube.kinds import PODS
+from tests.kube.kinds import JOBSETS, PODS
 from tests.kube.nodes import Nodes
 from tests.models import make_model
 from tests.s3 import S3Server
@@ -226,3 +226,24 @@ def test_a_chain_that_fails_for_good_ends_the_run_with_its_reason(
     assert all(name.replace("(0)", "(1)") not in phases(cluster, "broken-0") for name in attempts)
     status = json.loads(leti_ctl("status", "broken", "--store", store, "--json", cwd=workplace).stdout)
     assert status["phase"] == "Failed"
+
+
+@pytest.mark.timeout(900)
+def test_two_machines_train_as_a_jobset_and_start_again_together(
+    workplace: Path, cluster: FakeCluster, store: str
+) -> None:
+    (workplace / "pair.yaml").write_text("extends: kind\ntrain_backend: jobset\n")
+    template = leti_ctl("render", "--profile", "pair.yaml", cwd=workplace)
+    assert template.returncode == 0, template.stderr
+    cluster.kubectl("apply", "-f", "-", text=template.stdout)
+    arguments = ("-f", "run.yaml", "--name", "pair", "--store", store, "--backend", "argo", "--profile", "pair.yaml")
+    smaller = ("--iterations", "1", "--set", "train.nodes=2", "--set", "generate.parts=1")
+    driver = start("submit", *arguments, *smaller, cwd=workplace)
+    machines = cluster.wait(lambda: cluster.pods(stage="train", run="pair"), "training", timeout=400)
+    cluster.kubelet.disrupt(machines[-1], "shutdown")
+    cluster.wait(lambda: "pair-i0-node-0-0-00001" in cluster.pods(), "the restart", timeout=60)
+    said, _ = driver.communicate(timeout=400)
+    assert driver.returncode == 0, said
+    assert cluster.objects.list(JOBSETS) == [], "the exit handler removes what trained"
+    logs = leti_ctl("logs", "pair", "--store", store, "--stage", "train", cwd=workplace)
+    assert "committed" in logs.stdout, logs.stderr

@@ -120,3 +120,10 @@ def test_requiring_it_raises_every_line_at_once() -> None:
     body["spec"]["paralelism"] = 3
     with pytest.raises(SpecError, match=r"WorkflowTemplate leti-gke-h100.*entrypoint\?.*parallelism\?"):
         require_structure(body)
+
+
+def test_steps_are_lists_of_lists_and_checked_as_deep() -> None:
+    body = rendered()
+    (first, *_), *_ = template(body, "finish")["steps"]
+    first["continueOn"] = {"faild": True}
+    assert any("continueOn.faild" in line for line in check_structure(body))
