@@ -257,6 +257,11 @@ def _training(spec: RunSpec, profile: Profile) -> Iterator[Rule]:
         f"train.nodes: {train.nodes}, but the slice of profile {profile.name} has {device.hosts} machines, which work "
         f"together or not at all; set {device.hosts}",
     )
+    yield (
+        device.hosts > 1 and train.processes != device.count,
+        f"train.processes: {train.processes}, but each machine of the slice of profile {profile.name} has {device.count} "
+        f"chips, which work together or not at all; set {device.count}",
+    )
 
 
 def _engines(spec: RunSpec, profile: Profile) -> Iterator[Rule]:

@@ -93,7 +93,7 @@ def test_a_name_nobody_has_is_a_hint() -> None:
 
 
 GPU, TPU, KIND = "gke-h100", "gke-tpu-v5e", "kind"
-TPU_READY = {"train": {"engine": "torch", "nodes": 4}, "generate": {"engine": "static"}}
+TPU_READY = {"train": {"engine": "torch", "nodes": 4, "processes": 4}, "generate": {"engine": "static"}}
 
 
 @pytest.mark.parametrize(
@@ -101,6 +101,7 @@ TPU_READY = {"train": {"engine": "torch", "nodes": 4}, "generate": {"engine": "s
     [
         (TPU, {}, ("train.engine", "deepspeed", "torch")),
         (TPU, TPU_READY | {"train": {"engine": "torch", "nodes": 1}}, ("train.nodes: 1", "set 4")),
+        (TPU, TPU_READY | {"train": {"engine": "torch", "nodes": 4}}, ("train.processes: 1", "set 4")),
         (TPU, TPU_READY | {"generate": {"engine": "transformers"}}, ("generate.engine", "static")),
         (TPU, TPU_READY | {"generate": {"engine": "vllm"}}, ("generate.engine", "vllm")),
         (KIND, {"train": {"nodes": 2}}, ("train.nodes: 2", "train_backend=jobset")),

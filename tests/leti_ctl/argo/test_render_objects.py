@@ -72,7 +72,7 @@ def test_every_jobset_passes_the_strict_schema(profile: str) -> None:
     validator("jobset-v0.12.0").validate(jobset(profile))
 
 
-@pytest.mark.parametrize("profile", profile_names())
+@pytest.mark.parametrize("profile", ["kind", "gke-h100", "gke-tpu-v5e", "eks-karpenter-l4"])
 def test_nothing_is_left_for_the_lint_to_find(profile: str) -> None:
     loaded, spec = load_profile(profile), spec_for(profile)
     made = [workflow_template(loaded), workflow("demo", URI, spec, loaded), standalone("demo-2", URI, spec, loaded)]

@@ -151,7 +151,11 @@ def test_pods_are_the_graphs_units_and_on_argo_a_plan_for_each_iteration_and_the
 def test_every_profile_can_be_reckoned_with(profile: str) -> None:
     loaded = profiles.load_profile(profile)
     table = load_rates()
-    tpu = ("train.engine=torch", "generate.engine=static", "train.nodes=4") if loaded.accelerator == "tpu" else ()
+    tpu = (
+        ("train.engine=torch", "generate.engine=static", "train.nodes=4", "train.processes=4")
+        if loaded.accelerator == "tpu"
+        else ()
+    )
     spec = spec_of("leti-350m", "iterations=2", *tpu)
     if any(pool.device and pool.device.model not in table.accelerators for pool in loaded.pools.values()):
         with pytest.raises(UsageError, match="--rates FILE"):
