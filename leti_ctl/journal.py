@@ -45,17 +45,21 @@ class Lines:
         return {**self.unit, **found}
 
 
-def entries(run: Run, wanted: Filter, *, without: tuple[str, ...] = ()) -> Iterator[dict[str, Any]]:
+def entries(run: Run, wanted: Filter, *, without: frozenset[tuple[str, str]] = frozenset()) -> Iterator[dict[str, Any]]:
     """Yield log entries, attempt by attempt, oldest first; lines that are no JSON come as messages.
 
-    `without` names pods whose stored logs are left out, because they are read from the cluster.
+    An attempt is left out when the `identity` of one of its entries is in `without`: it was read elsewhere.
     """
     for name, text in _attempts(run):
-        # A pod's host name is its own, cut to what a host name may have.
-        if any(f"-{pod[:63]}" in name for pod in without):
-            continue
         lines = Lines(_unit_of(name))
-        yield from (entry for line in text.splitlines() if wanted.accepts(entry := lines.entry(line)))
+        found = [entry for line in text.splitlines() if wanted.accepts(entry := lines.entry(line))]
+        if without.isdisjoint(map(identity, found)):
+            yield from found
+
+
+def identity(entry: dict[str, Any]) -> tuple[str, str]:
+    """Return what tells an entry from all others: its time, to the millisecond, and its message."""
+    return str(entry.get("time", "")), str(entry.get("message", ""))
 
 
 def follow(run: Run, wanted: Filter) -> Iterator[dict[str, Any]]:

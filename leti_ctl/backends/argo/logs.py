@@ -22,11 +22,12 @@ Entry = dict[str, Any]
 
 def entries(run: Run, cluster: Cluster, wanted: Filter) -> Iterator[Entry]:
     """Yield the stored logs of pods that are gone, then those of pods that exist, pod by pod, oldest first."""
-    pods = [pod for pod in cluster.pods(run.name) if STAGE in (pod["metadata"].get("labels") or {})]
-    yield from journal.entries(run, wanted, without=tuple(pod["metadata"]["name"] for pod in pods))
-    for pod in pods:
-        if _may_match(pod, wanted):
-            yield from _entries_of(cluster, pod, wanted, follow=False)
+    pods = [pod for pod in cluster.pods(run.name) if _may_match(pod, wanted)]
+    here = [entry for pod in pods for entry in _entries_of(cluster, pod, wanted, follow=False)]
+    yield from journal.entries(
+        run, wanted, without=frozenset(journal.identity(entry) for entry in here if "time" in entry)
+    )
+    yield from here
 
 
 def follow(run: Run, record: control.Workflow, cluster: Cluster, wanted: Filter) -> Iterator[Entry]:

@@ -188,6 +188,8 @@ def stop(run: Run, record: control.Workflow, cluster: Cluster, *, at_once: bool)
     reaped = cluster.reap(run.name)
     ended = _wait(cluster, record.name) if at_once or not found else None
     if ended is not None:
+        # What applies JobSets may have been at it while it was being ended.
+        reaped += cluster.reap(run.name)
         control.record_outcome(run, ended)
     removed = f"; removed {', '.join(reaped)}" if reaped else ""
     if not found:

@@ -11,6 +11,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from leti_ctl import control, steps
+from leti_ctl.backends.argo.cluster import Cluster
+from leti_ctl.backends.argo.follow import Watcher
 from leti_ctl.backends.argo.templates import workflow_template
 from leti_ctl.cli import cli
 from leti_ctl.pipeline import plan
@@ -241,6 +243,17 @@ def test_following_ends_with_the_summary_of_a_run_that_succeeded(
     assert "demo · workflow leti/demo-0 · Succeeded" in result.stderr
 
 
+def test_a_workflow_that_argo_lost_is_pointed_out(installed: ApiServer, submitted: Run, cluster: Cluster) -> None:
+    set_status(installed, "demo-0", phase="Running")
+    (record,) = control.workflows(submitted)
+    pictures = Watcher(submitted, record, cluster, every=0.1, stuck_after=0.0).pictures()
+    assert "all pods have ended" in next(pictures).warnings[0]
+    installed.objects.create(PODS, "leti", pod("demo-0-generate-1"))
+    assert next(pictures).warnings == ()
+    set_status(installed, "demo-0", phase="Succeeded")
+    assert [picture.warnings for picture in pictures][-1] == ()
+
+
 def test_runs_say_where_they_are(installed: ApiServer, submitted: Run) -> None:
     (row,) = data(leti_ctl("runs", "--store", submitted.store.uri, "--json"))["runs"]
     assert (row["run"], row["backend"], row["phase"]) == ("demo", "argo", "Running")
@@ -249,7 +262,15 @@ def test_runs_say_where_they_are(installed: ApiServer, submitted: Run) -> None:
 def test_logs_come_from_pods_while_they_exist_and_then_from_the_store(
     installed: ApiServer, submitted: Run, tmp_path: Path
 ) -> None:
-    line = {"level": "info", "stage": "generate", "iteration": 2, "split": "train", "part": "0/4", "event": "log"}
+    line = {
+        "time": "2026-01-01T00:00:00.123+00:00",
+        "level": "info",
+        "stage": "generate",
+        "iteration": 2,
+        "split": "train",
+        "part": "0/4",
+        "event": "log",
+    }
     path = tmp_path / "log"
     path.write_text(f"2026-01-01T00:00:00.0Z stdout F {json.dumps({**line, 'message': 'from the pod'})}\n")
     installed.logs = lambda *_: path
@@ -261,12 +282,16 @@ def test_logs_come_from_pods_while_they_exist_and_then_from_the_store(
     installed.objects.change(PODS, "leti", "demo-0-generate-1", run, subresource="status")
     stored = json.dumps({**line, "message": "from the store"}) + "\n"
     submitted.store.put_if_absent(submitted.key("logs/0002-generate-x.20260101T000000-old-pod.log"), stored.encode())
+    # A pod that has ended stays for a while, and its own copy is in the store already.
+    ended = json.dumps({**line, "message": "from the pod"}) + "\n"
+    submitted.store.put_if_absent(submitted.key("logs/0002-generate-x.20260101T000001-host.log"), ended.encode())
     store = ("--store", submitted.store.uri)
     shown = leti_ctl("logs", "demo", "--stage", "generate", "--part", "0", *store).stdout
     assert [text.split("  ")[-1] for text in shown.splitlines()] == ["from the store", "from the pod"]
     assert leti_ctl("logs", "demo", "--part", "1", *store).stdout == ""
     installed.objects.delete(PODS, "leti", "demo-0-generate-1", grace=0)
-    assert "from the pod" not in leti_ctl("logs", "demo", *store).stdout
+    shown = leti_ctl("logs", "demo", *store).stdout
+    assert [text.split("  ")[-1] for text in shown.splitlines()] == ["from the store", "from the pod"]
 
 
 def test_following_logs_ends_when_the_workflow_has(installed: ApiServer, submitted: Run, tmp_path: Path) -> None:
