@@ -63,32 +63,37 @@ def build(job: Job) -> None:
     inputs = [PROBLEMS, *(Ref(name, job.iteration, "train") for name in ("samples", "executions"))]
     checkpoint = Ref("checkpoint", job.iteration)
     encoder = Encoder(job.run.fetch(checkpoint, job.scratch, only=FILES), job.spec)
-    prompts = {problem.problem_id: problem.prompt for problem in job.run.read(PROBLEMS, Problem)}
     labelled = have_verdict(job)
-    train = job.spec.train
-    share = take_share(int(labelled.sum()), schedule(int(labelled.sum()), train, _seed(job)), train.epochs, job.part)
-    wanted = labelled.copy()
-    wanted[labelled] = share.needed | share.counted
-    numbers = np.flatnonzero(share.needed | share.counted)
-    examples = dict(zip(numbers.tolist(), encoder.encode(judged(job, prompts, wanted), prompts), strict=True))
+    count, train = int(labelled.sum()), job.spec.train
+    share = take_share(count, schedule(count, train, _seed(job)), train.epochs, job.part)
+    examples = _encode(job, encoder, labelled, share)
     job.counters["encode_seconds"] = time.time() - job.started
 
     started = time.perf_counter()
-    lengths = np.zeros(len(share.needed), dtype=np.int64)
-    lengths[numbers] = [len(example.ids) for example in examples.values()]
+    lengths = np.zeros(count, dtype=np.int64)
+    lengths[list(examples)] = [len(example.ids) for example in examples.values()]
     rows = list(lay_out(share.groups, lengths, job.spec.build.pack_length))
     job.counters["pack_seconds"] = time.perf_counter() - started
     path = job.scratch / "examples.parquet"
-    count = write_rows(path, (_row(placed, examples) for placed in rows))
-    excluded = sum(not labelled[row] for row in job.part.slice(len(labelled)))
+    written = write_rows(path, (_row(placed, examples) for placed in rows))
     counted = [examples[number] for number in np.flatnonzero(share.counted).tolist()]
     facts = facts_of(counted, rows, lengths, share.dropped) | {
-        "excluded": excluded,
+        "excluded": sum(not labelled[row] for row in job.part.slice(len(labelled))),
         "dropped_special_ids": sum(example.dropped_special_ids for example in counted),
     }
-    log.info("%d examples in %d rows", len(counted), count, extra={"event": "built", "fields": facts})
+    log.info("%d examples in %d rows", len(counted), written, extra={"event": "built", "fields": facts})
     lineage = tuple(job.run.input(ref) for ref in (*inputs, checkpoint))
-    job.commit(job.outputs[0], {path: count}, inputs=lineage, facts=facts)
+    job.commit(job.outputs[0], {path: written}, inputs=lineage, facts=facts)
+
+
+def _encode(job: Job, encoder: Encoder, labelled: Bools, share: Share) -> dict[int, Example]:
+    """Return the examples the part is concerned with, by number, in ascending order."""
+    prompts = {problem.problem_id: problem.prompt for problem in job.run.read(PROBLEMS, Problem)}
+    concerned = share.needed | share.counted
+    wanted = labelled.copy()
+    wanted[labelled] = concerned
+    encoded = encoder.encode(judged(job, prompts, wanted), prompts)
+    return dict(zip(np.flatnonzero(concerned).tolist(), encoded, strict=True))
 
 
 def have_verdict(job: Job) -> Bools:

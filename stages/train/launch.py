@@ -61,7 +61,7 @@ def launch(job: Job) -> None:
     except KeyboardInterrupt:  # also what SIGTERM raises, see stages.entrypoint
         _stop(process)
         raise
-    if code:
+    if code and not (nodes.rank and _is_done(job)):
         raise _first_failure(failures) or RetryableError(
             f"torchrun ended with {code} and no process said why (killed for memory?); its output is above"
         )
