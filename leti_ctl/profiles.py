@@ -259,7 +259,7 @@ def _training(spec: RunSpec, profile: Profile) -> Iterator[Rule]:
     )
     yield (
         device.hosts > 1 and train.processes != device.count,
-        f"train.processes: {train.processes}, but each machine of the slice of profile {profile.name} has {device.count} "
+        f"train.processes: {train.processes}, but a machine of profile {profile.name}'s slice has {device.count} "
         f"chips, which work together or not at all; set {device.count}",
     )
 
