@@ -33,6 +33,7 @@ COMMANDS = {
     "profiles": "List the node-pool profiles, show one, or list its fields.",
     "lint": "Check Argo manifests for mistakes, without a cluster.",
     "render": "Render Argo manifests, or find where others differ.",
+    "schema": "Print the JSON Schemas of what a run stores.",
     "judge": "Execute solutions against their tests in the sandbox; no run needed.",
     "doctor": "Check that this machine, or this cluster, is fit to run leti.",
     "estimate": "Tell what a run will take: pods, accelerator-hours, time, bytes and money.",
