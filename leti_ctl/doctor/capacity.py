@@ -137,6 +137,9 @@ def _quota(quota: Object, wanted: Mapping[PoolName, Mapping[str, float]]) -> Fin
             found = (
                 f"quota {name}: {key} has {_amount(key, left[key])} left, a {pool} pod asks for {_amount(key, need)}"
             )
+            some = quota["spec"].get("scopes") or quota["spec"].get("scopeSelector")
+            if some:
+                return warn(f"{found}; it counts some pods only", "see whether its scope holds leti's pods")
             return fail(found, "raise the quota, or lower the pool's request")
     rooms = (f"{_amount(key, left[key])} {key} left" for key, (need, _) in asks.items() if need)
     return ok(f"quota {name}: {', '.join(rooms)}")

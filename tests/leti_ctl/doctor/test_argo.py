@@ -111,6 +111,12 @@ def other_version(server: ApiServer) -> None:
     fit.edit(server, kinds.TEMPLATES, f"leti-{PROFILE}", metadata=marked)
 
 
+def scoped(server: ApiServer) -> None:
+    hard = {"requests.cpu": "1"}
+    spec = {"hard": hard, "scopes": ["BestEffort"]}
+    fit.edit(server, fit.kind("resourcequotas"), "leti", spec=spec, status={"hard": hard, "used": {}})
+
+
 def limit_range(server: ApiServer) -> None:
     body = {"spec": {"limits": [{"type": "Container", "max": {"memory": "64Gi"}}]}}
     fit.put(server, fit.kind("limitranges"), "small", body)
@@ -218,6 +224,7 @@ SPOILED: list[tuple[str, str, Spoil, tuple[str, ...]]] = [
     ("nodes", "warn", forbid("list", "nodes"), ("unknown", "may not list nodes")),
     ("quotas", "fail", quota(requests_nvidia_com__gpu="4"), ("4 left", "8")),
     ("quotas", "fail", quota(pods="0"), ("pods",)),
+    ("quotas", "warn", scoped, ("some pods only", "scope")),
     ("quotas", "warn", quota(limits_cpu="100"), ("limits.cpu", "requests.cpu")),
     ("quotas", "warn", gone(fit.kind("resourcequotas"), "leti"), ("no ResourceQuota",)),
     ("limit ranges", "fail", limit_range, ("LimitRange small", "64Gi memory", "train")),
