@@ -21,6 +21,7 @@ from stages.contract.spec import RunSpec, Section
 PoolName = Literal["light", "sandbox", "generate", "train"]
 POOLS: tuple[PoolName, ...] = ("light", "sandbox", "generate", "train")
 DnsLabel = Annotated[str, Field(pattern=r"^[a-z]([a-z0-9-]*[a-z0-9])?$", max_length=40)]
+Name = Annotated[str, Field(min_length=1)]
 MOST_ITERATIONS = 90
 """Iterations of one workflow: each is a level of recursion, and Argo's controller stops at 100 levels in all."""
 
@@ -84,11 +85,11 @@ class Pool(Section):
     """Size of /dev/shm, which counts as memory; null leaves the runtime's 64 MiB."""
     scratch_gib: PositiveInt = 20
     """Size of /scratch."""
-    scratch_class: str | None = None
+    scratch_class: Name | None = None
     """Storage class of a volume for /scratch; null takes the node's own disk, which is local SSD on pools made so."""
-    queue: str | None = None
+    queue: Name | None = None
     """Kueue LocalQueue its pods (or JobSet) wait in; null does not wait."""
-    priority_class: str | None = None
+    priority_class: Name | None = None
     """PriorityClass of its pods."""
     limits: dict[str, str] = {}
     """More of what its machines offer, by resource name, such as `vpc.amazonaws.com/efa: "32"`."""
@@ -134,7 +135,7 @@ class Profile(Section):
     """Of every object."""
     argo_version: Literal["3.7", "4.0", "4.1"] = "3.7"
     """Least version of the controller the profile is meant for."""
-    runtime_class: str | None = "gvisor"
+    runtime_class: Name | None = "gvisor"
     """RuntimeClass of pods that run model-written code; null runs them without the outer wall."""
     mount_hints: bool = True
     """Declare Argo's shared volume to gVisor, without which 4.1 waits for ever; GKE declares it itself."""
@@ -144,7 +145,7 @@ class Profile(Section):
     """Restarts of a JobSet that are not preemptions."""
     parallelism: PositiveInt = 256
     """Pods of one run at the same time."""
-    archive_logs: str | None = None
+    archive_logs: Name | None = None
     """ConfigMap of an artifact repository (key s3) that keeps pod logs; null keeps them in pods alone."""
     images: Images = Images()
     """Container images."""
