@@ -126,8 +126,9 @@ def _make(run: Run, spec: RunSpec, iteration: int) -> Decision:
     if stop.max_gpu_hours is not None and spent is not None and spent >= stop.max_gpu_hours:
         reason = f"{spent:.2f} GPU-hours are spent and stop.max_gpu_hours is {stop.max_gpu_hours:g}"
     elif stop.patience is not None and stale >= stop.patience:
+        word = "iteration" if stale == 1 else "iterations"
         reason = (
-            f"pass@{min(spec.evaluate.k)} on {spec.evaluate.select_on} did not improve in {stale} iterations "
+            f"pass@{min(spec.evaluate.k)} on {spec.evaluate.select_on} did not improve in {stale} {word} "
             f"(stop.patience {stop.patience}, stop.min_improvement {stop.min_improvement:g})"
         )
     at = datetime.now(UTC).isoformat(timespec="seconds")

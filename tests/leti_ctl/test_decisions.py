@@ -9,7 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from leti_ctl import control, decisions, specs, steps, summary
+from leti_ctl.backends.local import Driver
 from leti_ctl.pipeline import plan
+from leti_ctl.progress import PlainView
 from stages.contract.errors import ArtifactError
 from stages.contract.run import Run
 from stages.contract.spec import RunSpec
@@ -119,6 +121,20 @@ def test_nothing_is_decided_about_what_is_trained(tmp_path: Path) -> None:
     strict = specs.override(run.spec, overrides=("stop.patience=1",), iterations=None)
     assert decisions.settle(run, strict, 1) == strict
     assert decisions.settle(run, strict, 3).iterations == 3
+
+
+def test_the_local_driver_ends_where_the_plan_step_would(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = patient(tmp_path)
+    train_and_score(run, [0.5, 0.4], tmp_path)
+    for unit in plan(run.spec).units:
+        if unit.node.endswith("-test") and unit.iteration <= 2 and unit.stage != "evaluate":
+            finish(run, unit, tmp_path)
+    score(run, 2, 0.3, tmp_path)
+    Driver(run, run.spec, PlainView(0, 0)).drive()
+    assert "the run ends early: pass@1 on test did not improve" in capsys.readouterr().err
+    assert steps.pending(run, decisions.settle(run, run.spec, 2), 2)["next"] == "false"
+    found = summary.summarize(run)
+    assert found["phase"] == "Succeeded" and found["early_end"]["iteration"] == 2
 
 
 def test_the_limits_leave_the_digest_alone() -> None:

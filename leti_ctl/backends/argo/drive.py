@@ -21,6 +21,8 @@ from stages.contract.run import Run
 from stages.contract.spec import RunSpec
 from stages.contract.store import open_store
 
+GONE = "gone from the cluster"
+
 
 class Wanted(NamedTuple):
     """What a person asked for besides the spec."""
@@ -119,7 +121,7 @@ def sight_of(run: Run, context: Context) -> dict[str, Any]:
         cluster = cluster_of(run, context)
         found = cluster.find_workflow(record.name)
         if found is None:
-            return {**known, "message": "gone from the cluster; what follows is from the store"}
+            return {**known, "phase": GONE, "message": "what is known is from the store"}
         seen = [] if is_completed(found) else sightings(cluster.pods(run.name))
         told = failures(found) if is_completed(found) and phase(found) != "Succeeded" else []
         status = found.get("status") or {}
@@ -136,9 +138,8 @@ def sight_of(run: Run, context: Context) -> dict[str, Any]:
 
 def agree(stored: str, found: dict[str, Any]) -> str:
     """Return a run's phase by the store's word and the cluster's: a workflow that ended unseen is not running."""
-    if stored == "Running" and found["phase"] in ("Failed", "Error"):
-        return "Failed"
-    return stored
+    ended = {"Failed": "Failed", "Error": "Failed", GONE: "Stopped"}
+    return ended.get(found["phase"], stored) if stored == "Running" else stored
 
 
 def _follow(run: Run, record: control.Workflow, cluster: Cluster, wanted: Wanted) -> None:

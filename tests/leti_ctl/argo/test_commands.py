@@ -169,6 +169,12 @@ def test_status_without_the_cluster_answers_from_the_store(
     assert "not reached" in found["cluster"]["message"]
 
 
+def test_a_workflow_that_is_gone_drives_nothing(installed: ApiServer, submitted: Run) -> None:
+    installed.objects.delete(WORKFLOWS, "leti", "demo-0")
+    found = data(leti_ctl("status", "demo", "--store", submitted.store.uri, "--json"))
+    assert (found["phase"], found["cluster"]["phase"]) == ("Stopped", "gone from the cluster")
+
+
 def test_stop_asks_argo_and_reaps_jobsets(installed: ApiServer, submitted: Run) -> None:
     set_status(installed, "demo-0", phase="Running")
     jobset = {
