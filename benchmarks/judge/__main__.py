@@ -23,6 +23,7 @@ from pathlib import Path
 
 from benchmarks.judge import flat, peers
 from stages.execute.judge import Judge, Limits, Program
+from stages.execute.sandbox import SandboxKind
 
 SLOW = 123
 TIMEOUT = 3.0
@@ -69,12 +70,12 @@ def methods(programs: list[Program], workers: int) -> dict[str, Callable[[], tup
 
         return run
 
-    def judge(batch: list[Program], sandbox: str, share: bool = True, on: str = "systrap", limit: float = TIMEOUT):  # type: ignore[no-untyped-def]
+    def judge(batch: list[Program], sandbox: SandboxKind, share: bool = True, on: str = "systrap", limit: float = TIMEOUT):  # type: ignore[no-untyped-def]
         def run() -> tuple[int, float, float, Counter[str]]:
             started = time.monotonic()
             with Judge(
                 limits=Limits(timeout_seconds=limit), sandbox=sandbox, workers=workers, share=share, platform=on
-            ) as it:  # type: ignore[arg-type]
+            ) as it:
                 ready = time.monotonic()
                 outcomes = Counter(verdict.outcome for verdict in it.run(batch))
                 return len(batch), time.monotonic() - ready, ready - started, outcomes
