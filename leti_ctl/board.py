@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple, Protocol
@@ -47,7 +48,7 @@ class LiveBoard:
     """One table in place, finished iterations on one line each."""
 
     def __init__(self) -> None:
-        self.live = Live(console=Console(stderr=True), auto_refresh=False, vertical_overflow="visible")
+        self.live = Live(console=Console(stderr=True), auto_refresh=False)
 
     def show(self, picture: Picture) -> None:
         """Draw the table anew."""
@@ -107,7 +108,7 @@ def make_board() -> Board:
 
 
 def table(rows: Sequence[Row]) -> Table:
-    """Return the run as a table: an iteration at work in full, one that is done or not begun on one line.
+    """Return the run as a table: an iteration at work in full, one that is done or not begun on one line with its like.
 
     Every part has a sign: ✓ done, ▶ running, … waiting, ✗ failed, · none of these.
     """
@@ -117,17 +118,25 @@ def table(rows: Sequence[Row]) -> Table:
     found.add_column("done", justify="right")
     found.add_column("parts")
     found.add_column("", overflow="fold")
-    for number in dict.fromkeys(row.iteration for row in rows):
-        mine = [row for row in rows if row.iteration == number]
-        states = {seen.state for row in mine for seen in row.units}
-        if states == {"done"}:
-            found.add_row(str(number), "all stages", _count(mine, "done"), Text("done", style="green"), "")
-        elif states == {"open"}:
-            found.add_row(str(number), Text("to come", style="dim"), "", "", "")
+    numbers = dict.fromkeys(row.iteration for row in rows)
+    for kind, group in itertools.groupby(numbers, lambda number: _kind(rows, number)):
+        mine = list(group)
+        span = str(mine[0]) if len(mine) == 1 else f"{mine[0]}-{mine[-1]}"
+        here = [row for row in rows if row.iteration in mine]
+        if kind == "done":
+            found.add_row(span, "all stages", _count(here, "done"), Text("done", style="green"), "")
+        elif kind == "open":
+            found.add_row(span, Text("to come", style="dim"), "", "", "")
         else:
-            for row in mine:
-                found.add_row(str(number), row.title, *_cells(row))
+            for row in here:
+                found.add_row(str(row.iteration), row.title, *_cells(row))
     return found
+
+
+def _kind(rows: Sequence[Row], number: int) -> str:
+    """Whether an iteration is all done, all open, or at work."""
+    states = {seen.state for row in rows if row.iteration == number for seen in row.units}
+    return next(iter(states)) if states in ({"done"}, {"open"}) else "at work"
 
 
 def _cells(row: Row) -> Iterable[Text | str]:
