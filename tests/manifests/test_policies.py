@@ -8,6 +8,7 @@ import pytest
 
 from stages.contract.artifacts import ARTIFACTS, STAGES, Part
 from stages.contract.logs import log_key
+from stages.contract.packages import lock_key
 from tests.manifests.tree import MANIFESTS
 
 POLICIES = {
@@ -23,6 +24,7 @@ OBJECTS = ("parts/00000-of-00004.json", "index.json", "00000-ab.jsonl")
 KEYS = [
     "runs/demo/spec.json",
     "runs/demo/control/stop.json",
+    f"runs/demo/{lock_key('')}",
     *(f"runs/demo/{log_key(stage, 3, 'train', Part(0, 4), '20260101T000000-host')}" for stage in STAGES),
     *(
         f"{prefix}/{rest}"
@@ -43,13 +45,14 @@ def allows(policy: Path, action: str, resource: str) -> bool:
 
 @pytest.mark.parametrize("bucket", POLICIES)
 @pytest.mark.parametrize("key", KEYS)
-def test_execute_reads_its_work_and_writes_executions_and_its_logs(bucket: str, key: str) -> None:
+def test_execute_reads_its_work_and_writes_what_it_makes(bucket: str, key: str) -> None:
     stage, execute = POLICIES[bucket]
     where = f"arn:aws:s3:::{bucket}/{key}"
-    reads = any(word in key for word in ("spec.json", "/problems/", "/samples/", "/executions/"))
+    writes = any(word in key for word in ("/executions/", "/environments/", "/logs/0003-execute-"))
+    reads = any(word in key for word in ("spec.json", "/problems/", "/samples/", "/executions/", "/environments/"))
     assert all(allows(stage, action, where) for action in ("s3:GetObject", "s3:PutObject", "s3:DeleteObject"))
     assert allows(execute, "s3:GetObject", where) is reads
-    assert allows(execute, "s3:PutObject", where) is ("/executions/" in key or "/logs/0003-execute-" in key)
+    assert allows(execute, "s3:PutObject", where) is writes
     assert not allows(execute, "s3:DeleteObject", where)
 
 
