@@ -15,7 +15,7 @@ from leti_ctl import control, decisions, specs, summary, tables
 from leti_ctl.backends.local import Driver
 from leti_ctl.pipeline import done_units, plan
 from leti_ctl.progress import make_view
-from stages.contract.errors import SandboxUnavailable, UsageError
+from stages.contract.errors import SandboxUnavailable, SpecError, UsageError
 from stages.contract.run import Run
 from stages.contract.spec import RunSpec
 from stages.contract.store import open_store
@@ -79,6 +79,11 @@ def print_plan(spec: RunSpec, *, as_json: bool, workflow: Mapping[str, Any] | No
 
 def check_machine(spec: RunSpec) -> None:
     """Refuse now what would fail only after the first samples are generated."""
+    if spec.train.nodes > 1:
+        raise SpecError(
+            f"train.nodes: {spec.train.nodes}, and this is one machine; set 1 and raise train.processes, or submit to "
+            "a cluster with --backend argo"
+        )
     if spec.execute.sandbox == "gvisor" and spec.uses_samples() and shutil.which("runsc") is None:
         raise SandboxUnavailable(
             "execute.sandbox: gvisor needs runsc, which is not on the PATH; install it (Debian: apt-get install -t "
