@@ -104,7 +104,7 @@ def test_its_identity_can_commit_no_other_artifact(run: Run, server: PolicedServ
 
 def test_its_identity_cannot_change_what_it_judges(run: Run, server: PolicedServer) -> None:
     client = boto3.client("s3", endpoint_url=server.url, aws_access_key_id=NARROW, aws_secret_access_key="x")
-    keys = list(run.store.list(run.key("")))
+    keys = [key for key in run.store.list(run.key("")) if "/environments/" not in key]
     for key in keys:
         for change in (client.delete_object, client.put_object):
             with pytest.raises(client.exceptions.ClientError, match="AccessDenied"):
