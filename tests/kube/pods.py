@@ -34,6 +34,8 @@ def start(operation: Operation, template: Object, context: Context) -> Object | 
     nodes = operation.nodes
     node = nodes.find(context.name)
     if node is not None:
+        if node["phase"] == "Pending" and _pod_of(operation, node) is None and operation.starting:
+            _create(operation, template, node)
         return node
     if operation.shutdown and not context.on_exit:
         why = f"workflow shutdown with strategy: {operation.shutdown}"
@@ -43,14 +45,21 @@ def start(operation: Operation, template: Object, context: Context) -> Object | 
         return None
     node = nodes.start(context.name, "Pod", template["name"], context.boundary, phase="Pending")
     node["inputs"] = {"parameters": [{"name": key, "value": value} for key, value in context.inputs.items()]}
-    pod = build(operation, template, node)
+    _create(operation, template, node)
+    return node
+
+
+def _pod_of(operation: Operation, node: Object) -> Object | None:
+    return operation.objects.find(PODS, operation.namespace, operation.nodes.pod_name(node))
+
+
+def _create(operation: Operation, template: Object, node: Object) -> None:
     try:
-        operation.objects.create(PODS, operation.namespace, pod)
+        operation.objects.create(PODS, operation.namespace, build(operation, template, node))
     except Refused as refused:
         # A controller that died after creating the pod and before writing status finds it again.
         if refused.reason != "AlreadyExists":
-            nodes.mark(node, "Error", refused.message)
-    return node
+            operation.nodes.mark(node, "Error", refused.message)
 
 
 def build(operation: Operation, template: Object, node: Object) -> Object:
@@ -195,9 +204,11 @@ def reconcile(operation: Operation) -> None:
     for node in operation.nodes.by_id.values():
         if node["type"] != "Pod" or is_done(node):
             continue
-        pod = operation.objects.find(PODS, operation.namespace, operation.nodes.pod_name(node))
+        pod = _pod_of(operation, node)
         if pod is None:
-            operation.nodes.mark(node, "Error", "pod deleted")
+            # A pod that never ran is made anew.
+            if node["phase"] != "Pending" or operation.shutdown:
+                operation.nodes.mark(node, "Error", "pod deleted")
             continue
         _assess(operation, node, pod)
         exiting = node["name"].startswith(f"{operation.name}.onExit")

@@ -169,7 +169,13 @@ def test_retries_follow_the_expression_and_the_limit(fan: Any) -> None:
 def test_a_pod_that_is_gone_is_an_error_and_is_tried_again(fan: Any) -> None:
     bench = fan([{"part": "0/1"}])
     (pod,) = [pod for pod in bench.objects.list(PODS, "leti") if pod["status"]["phase"] == "Pending"]
-    bench.objects.delete(PODS, "leti", pod["metadata"]["name"])
+    name = pod["metadata"]["name"]
+    bench.objects.delete(PODS, "leti", name)
+    bench.sync()
+    assert bench.pods() == ["w.chain(0:part:0/1)(0)"], "a pod that never ran is made anew"
+    bench.objects.change(PODS, "leti", name, lambda p: p["status"].update(phase="Running"), subresource="status")
+    bench.sync()
+    bench.objects.delete(PODS, "leti", name)
     bench.sync()
     assert bench.phases()["w.chain(0:part:0/1)(0)"] == "Error"
     assert bench.pods() == ["w.chain(0:part:0/1)(1)"]

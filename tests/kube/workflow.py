@@ -253,7 +253,7 @@ class Operation:
         attempts = [self.nodes.by_id[child] for child in node.get("children", [])]
         last = attempts[-1] if attempts else None
         if last is not None and is_done(last):
-            if self._is_settled(node, last, strategy, len(attempts), on_exit=context.on_exit):
+            if self._is_settled(node, last, strategy, len(attempts)):
                 return node
             last = None
         number = len(attempts) if last is None else len(attempts) - 1
@@ -269,13 +269,13 @@ class Operation:
                 self.requeue = True
         return node
 
-    def _is_settled(self, node: Object, last: Object, strategy: Object, attempts: int, *, on_exit: bool) -> bool:
+    def _is_settled(self, node: Object, last: Object, strategy: Object, attempts: int) -> bool:
         """Whether a Retry node is done, or must wait, now that its last attempt is done."""
         if last["phase"] not in BAD:
             node.update({"outputs": last["outputs"]} if "outputs" in last else {})
             self.nodes.mark(node, "Succeeded")
             return True
-        if self.shutdown and not on_exit:
+        if self.shutdown:  # the exit handler's pods have one attempt then, too
             self.nodes.mark(node, last["phase"], f"Stopped with strategy '{self.shutdown}'")
             return True
         backoff = strategy.get("backoff", {})
