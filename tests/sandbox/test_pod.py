@@ -78,7 +78,7 @@ LOOKS = [
     _finds("memory that outlives it", _LIBC, "return libc.shmget(77, 4096, 0o1666) >= 0"),
     Attack("everybody's end", "import os\ndef f(x):\n    os.kill(-1, 9)\n    return [x, x + 1]", ("passed", "failed")),
 ]  # fmt: skip
-CROWDS = ("E6 fork bomb", "E7 thread bomb", "E9 memory of many")
+CROWDS = ("E7 thread bomb", "E9 memory of many")
 
 
 def _is_about_walls(attack: Attack) -> bool:
@@ -109,11 +109,12 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     shutil.rmtree(folder)
 
 
-def commit_run(store: Path, programs: list[Attack], scratch: Path) -> Run:
+def commit_run(store: Path, programs: list[Attack], scratch: Path, workers: int = 2) -> Run:
     """Commit a run whose samples are the programs, each followed by an honest one."""
     run = Run(LocalStore(store), "r1")
-    sections = {"execute": {"timeout_seconds": 8.0, "memory_mib": 256, "workers": 2}, "task": {"postprocess": "none"}}
-    run.create(RunSpec.model_validate({**sections, "build": {"solution_ids": "retokenized"}}))
+    execute = {"timeout_seconds": 8.0, "memory_mib": 256, "workers": workers}
+    sections = {"execute": execute, "task": {"postprocess": "none"}, "build": {"solution_ids": "retokenized"}}
+    run.create(RunSpec.model_validate(sections))
     made = (Input(ref="made by a test", sha256="0" * 64),)
     problems = [Problem(problem_id=attack.name, prompt="", tests=attack.tests) for attack in programs]
     problems.append(Problem(problem_id="honest", prompt="", tests=TESTS))
@@ -181,3 +182,14 @@ def test_a_pod_records_the_walls_that_stood(executed: Executed) -> None:
     platform, _, walls = rest.partition("; ")
     assert (kind, platform) == ("gvisor", "pod")
     assert set(walls.split(", ")) >= {"user", "mount", "net", "ipc", "pid", "pids", "root", "seccomp"}
+
+
+def test_a_fork_bomb_in_a_pod_ends_with_its_time(root: Path, tmp_path: Path) -> None:
+    bomb = [attack for attack in attacks.CATALOGUE if attack.name == "E6 fork bomb"]
+    run = commit_run(tmp_path / "store", bomb, tmp_path / "scratch", workers=1)
+    done = pod.Pod(root, tmp_path / "pod", tmp_path / "store").run(
+        "python", "-m", "stages.execute", "--run", "/store/runs/r1"
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    rows = run.read(Ref("executions", 0, "train"), Execution)
+    assert [row.outcome for row in rows] == ["timed_out", "passed"]
