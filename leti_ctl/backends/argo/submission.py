@@ -30,6 +30,8 @@ class Target(NamedTuple):
 
     cluster: Cluster
     profile: Profile
+    named: str
+    """What `--profile` takes to load the profile again: a name, or a file's whole path."""
     argo_url: str | None = None
 
 
@@ -46,9 +48,12 @@ def profile_name(context: Context, option: str | None) -> str:
 
 def open_target(context: Context, profile: str | None) -> Target:
     """Return the cluster that a context names, with a profile."""
-    loaded = load_profile(profile_name(context, profile))
+    named = profile_name(context, profile)
+    loaded = load_profile(named)
+    if Path(named).is_file():
+        named = str(Path(named).absolute())
     cluster = open_cluster(context.kube_context, context.namespace or loaded.namespace, DEFAULT_NAMESPACE)
-    return Target(cluster, loaded, context.argo_url)
+    return Target(cluster, loaded, named, context.argo_url)
 
 
 def prepare(spec: RunSpec, run_name: str, store_uri: str, profile: Profile) -> list[str]:
@@ -88,9 +93,7 @@ def check_template(target: Target) -> None:
     """Raise `UsageError` unless the profile's WorkflowTemplate is in the cluster, as this version renders it."""
     name = template_name(target.profile)
     found = target.cluster.find_template(name)
-    remedy = (
-        f"apply it: leti-ctl render --profile {target.profile.name} | kubectl apply -n {target.cluster.namespace} -f -"
-    )
+    remedy = f"apply it: leti-ctl render --profile {target.named} | kubectl apply -n {target.cluster.namespace} -f -"
     if found is None:
         raise UsageError(f"workflow template {target.cluster.namespace}/{name} is not in the cluster; {remedy}")
     there = (found["metadata"].get("annotations") or {}).get(MANIFEST_DIGEST, "")
@@ -116,7 +119,7 @@ def submit(run: Run, spec: RunSpec, target: Target, *, start: int = 0, dry_run: 
         namespace=target.cluster.namespace,
         kube_context=target.cluster.kube_context,
         server=target.cluster.api.host,
-        profile=target.profile.name,
+        profile=target.named,
         start=start,
         at=control.now(),
         url=link(target, made["metadata"]["name"]),

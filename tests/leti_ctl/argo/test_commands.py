@@ -116,6 +116,17 @@ def test_a_template_of_another_version_is_refused_with_the_remedy(installed: Api
         submit(s3_uri)
 
 
+def test_a_profile_of_ones_own_is_named_by_its_file_and_found_again(
+    installed: ApiServer, s3_uri: str, tmp_path: Path
+) -> None:
+    (tmp_path / "mine.yaml").write_text("extends: kind\nparallelism: 3\n")
+    with pytest.raises(UsageError, match=f"leti-mine is not in the cluster.*render --profile {tmp_path}/mine.yaml"):
+        submit(s3_uri, "--profile", "mine.yaml")
+    installed.objects.create(TEMPLATES, "leti", workflow_template(load_profile("./mine.yaml")))
+    submit(s3_uri, "--profile", "mine.yaml")
+    assert control.workflows(Run(open_store(s3_uri), "demo"))[0].profile == f"{tmp_path}/mine.yaml"
+
+
 def test_a_dry_run_on_the_client_asks_nobody(installed: ApiServer, s3_uri: str) -> None:
     before = len(installed.requests)
     found = data(submit(s3_uri, "--dry-run", "--json"))
