@@ -10,7 +10,7 @@ while read -r name; do
   grep -q "^$name==" "images/requirements/$target.txt" || unneeded="$unneeded $name"
 done <images/requirements/remove.txt
 # Compiled here once, checked against nothing: the root may be read-only, and file times may change on the way.
-"$prefix/bin/python" -m compileall -q --invalidation-mode unchecked-hash "$prefix/lib" || true # some files are no Python 3
+"$prefix/bin/python" -m compileall -qq -f --invalidation-mode unchecked-hash "$prefix/lib" || true # some packages carry templates
 # shellcheck disable=SC2086
 "$prefix/bin/python" -m pip uninstall -y -q $unneeded
 "$prefix/bin/python" -c 'import stages.entrypoint, leti_ctl.cli'

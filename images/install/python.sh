@@ -7,7 +7,7 @@ target=$1 prefix=$2
 cd "$(dirname "$0")/../requirements"
 [ -f "$target.txt" ] || { echo "no requirements for $target; there are: $(ls ./*.txt)" >&2; exit 2; }
 python3 -m venv "$prefix"
-install="$prefix/bin/python -m pip install --no-deps"
+install="$prefix/bin/python -m pip install --no-deps --no-compile"
 $install --require-hashes -r build.txt
 case $target in
 cpu | tpu) $install -r torch-cpu.txt ;;
