@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import gzip
 import json
+import re
 
 from tests.kube.objects import Object, now
 
@@ -72,7 +73,7 @@ class Nodes:
         node = {
             "id": self.id_of(name),
             "name": name,
-            "displayName": name.rpartition(".")[2] if not name.endswith(")") else _display(name),
+            "displayName": self._display(name, boundary),
             "type": type,
             "phase": phase,
             "startedAt": now(),
@@ -83,6 +84,11 @@ class Nodes:
         node.update({"message": message} if message else {})
         self.by_id[node["id"]] = node
         return node
+
+    def _display(self, name: str, boundary: str) -> str:
+        """Return the part of a name that is a node's own, without its boundary's and the group of a step."""
+        outer = self.by_id[boundary]["name"] if boundary else ""
+        return re.sub(r"^(\[\d+\])?\.", "", name.removeprefix(outer))
 
     def mark(self, node: Object, phase: str, message: str = "") -> Object:
         """Move a node to a phase."""
@@ -112,9 +118,3 @@ class Nodes:
         if node["type"] in ("DAG", "Steps"):
             return [self.by_id[one]["name"] for one in node.get("outboundNodes", [])] or [node["name"]]
         return [node["name"]]
-
-
-def _display(name: str) -> str:
-    """The last part of a name that ends with an item in brackets, which may hold dots."""
-    stem, bracket, rest = name.partition("(")
-    return stem.rpartition(".")[2] + bracket + rest

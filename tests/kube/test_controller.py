@@ -160,6 +160,8 @@ def test_retries_follow_the_expression_and_the_limit(fan: Any) -> None:
     assert bench.pods() == [f"{name}(1)"]
     bench.end(f"{name}(1)", code=1)
     assert bench.phases()[name] == "Failed" and bench.phases()["w.join"] == "Omitted"
+    shown = {node["displayName"] for node in Nodes(bench.objects.get(WORKFLOWS, "leti", "w")).by_id.values()}
+    assert {"w", "plan(0)", "chain", "chain(0:part:0/1)", "chain(0:part:0/1)(1)"} - shown == {"plan(0)"}
     again = fan([{"part": "0/1"}])
     for attempt in range(3):
         again.end(f"{name}({attempt})", code=75)

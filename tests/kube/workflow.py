@@ -179,18 +179,18 @@ class Operation:
         return True
 
     def _failures(self) -> list[Object]:
-        """Return the failed pods as `workflow.failures` lists them."""
+        """Return the failed nodes, pods and what holds them, as `workflow.failures` lists them."""
         return [
             {
                 "displayName": node["displayName"],
                 "message": node.get("message", ""),
                 "templateName": node.get("templateName", ""),
                 "phase": node["phase"],
-                "podName": self.nodes.pod_name(node),
+                "podName": self.nodes.pod_name(node) if "templateName" in node else "",
                 "finishedAt": node["finishedAt"],
             }
             for node in self.nodes.by_id.values()
-            if node["type"] == "Pod" and node["phase"] in BAD
+            if node["phase"] in BAD
         ]
 
     def template(self, name: str) -> Object:
