@@ -60,6 +60,7 @@ MANY_ARGUMENTS = {
     "leti_ctl.commands.estimate.estimate": "click passes every option as an argument",
     "leti_ctl.commands.samples.samples": "click passes every option as an argument",
     "leti_ctl.commands.render.render": "click passes every option as an argument",
+    "leti_ctl.commands.gc.gc": "click passes every option as an argument",
     "leti_ctl.commands.trace.trace": "click passes every option as an argument",
     "leti_ctl.commands.judge.judge": "click passes every option as an argument",
     "stages.train.packed._interface": "the signature is that of transformers' attention functions",
