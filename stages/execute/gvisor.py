@@ -31,9 +31,9 @@ def surrounds_us() -> bool:
     """Whether the kernel below this process is gVisor's.
 
     Asked of the kernel itself: gVisor answers syslog(2) to everybody with a log of its own that begins with
-    `FIRST_MESSAGE` (pkg/sentry/kernel/syslog.go, the same in every release). No environment variable or file is
-    believed. Linux refuses the call to a process without privilege; its own log begins with its version, and whoever
-    may write to that log cannot date a line back to 0.000000.
+    `FIRST_MESSAGE` (its pkg/sentry/kernel/syslog.go). No environment variable or file is believed. Linux refuses the
+    call to a process without privilege; its own log begins with its version, and whoever may write to that log cannot
+    date a line back to 0.000000.
     """
     buffer = ctypes.create_string_buffer(64)
     length: int = ctypes.CDLL(None).klogctl(SYSLOG_ACTION_READ_ALL, buffer, len(buffer))

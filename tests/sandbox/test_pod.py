@@ -193,3 +193,24 @@ def test_a_fork_bomb_in_a_pod_ends_with_its_time(root: Path, tmp_path: Path) -> 
     assert done.returncode == 0, done.stderr[-3000:]
     rows = run.read(Ref("executions", 0, "train"), Execution)
     assert [row.outcome for row in rows] == ["timed_out", "passed"]
+
+
+REFUSING = """
+import runpy, sys
+from stages.execute.inside import seccomp, wall
+kernel = wall.Kernel()
+kernel.prctl(wall.PR_SET_NO_NEW_PRIVS, 1)
+seccomp.install(kernel)
+sys.argv[0] = "execute"
+runpy.run_module("stages.execute", run_name="__main__")
+"""
+"""The stage where the kernel grants no namespace."""
+
+
+def test_a_pod_that_grants_no_walls_executes_nothing(root: Path, tmp_path: Path) -> None:
+    run = commit_run(tmp_path / "store", LOOKS[:1], tmp_path / "scratch", workers=1)
+    refusing = pod.Pod(root, tmp_path / "pod", tmp_path / "store")
+    done = refusing.run("python", "-c", REFUSING, "--run", "/store/runs/r1")
+    assert done.returncode == 75, done.stderr[-3000:]
+    assert "the pod's gVisor refuses a part of the inner wall: ipc, mount, net, pid, root" in done.stderr
+    assert run.find_part(Ref("executions", 0, "train"), Part()) is None
