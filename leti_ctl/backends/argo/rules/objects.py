@@ -28,7 +28,7 @@ BESIDE_REFERENCE = {
     "activeDeadlineSeconds", "archiveLogs", "arguments", "artifactGC", "entrypoint", "metrics", "podGC", "priority",
     "shutdown", "suspend", "ttlStrategy", "workflowMetadata", "workflowTemplateRef",
 }  # fmt: skip
-"""What Argo's `templateReferencing: Secure` lets a Workflow set beside its workflowTemplateRef."""
+"""What Argo's `templateReferencing`, Strict or Secure, lets a Workflow set beside its workflowTemplateRef."""
 
 
 def object_name(manifest: Manifest) -> Iterator[Problem]:
