@@ -16,6 +16,7 @@ from stages.contract.errors import UsageError
 from stages.contract.spec import GenerateSpec, RunSpec, Sampling
 from stages.generate.codec import Codec
 from stages.generate.engine import Completed, Engine, Request, load_engine
+from stages.generate.paged import VllmEngine
 
 SPEC = RunSpec(generate=GenerateSpec(engine="vllm", batch_size=3))
 PROMPT = "def add(a, b):"
@@ -42,15 +43,20 @@ def write(engine: Engine, sampling: Sampling, *seeds: int, prompt: str = PROMPT)
 
 def test_samples_follow_their_seeds_and_end_as_they_say(vllm: None, checkpoint: Path) -> None:
     engine, codec = load_engine(SPEC, checkpoint), Codec(checkpoint)
-    sampling = Sampling(temperature=2.0, max_new_tokens=40)
-    answer = write(engine, sampling, *range(12))
+    assert isinstance(engine, VllmEngine)
+    sampling = Sampling(temperature=2.0, max_new_tokens=12)
+    answer = write(engine, sampling, *range(4))
     assert answer.num_prompt_tokens == len(codec.encode(PROMPT, "<|good|>"))
-    assert write(engine, sampling, 3, 5).completions == [answer.completions[3], answer.completions[5]]
-    assert {one.finish_reason for one in answer.completions} == {"eos", "length"}
+    assert write(engine, sampling, 3, 1).completions == [answer.completions[3], answer.completions[1]]
+    assert len({one.token_ids for one in answer.completions}) == 4
     for one in answer.completions:
-        assert (len(one.token_ids) == 40) == (one.finish_reason == "length")
+        assert (len(one.token_ids) == 12) == (one.finish_reason == "length")
         assert not codec.special.intersection(one.token_ids) and max(one.token_ids, default=0) < codec.size
         assert one.text == codec.decode(one.token_ids, after=codec.encode(PROMPT)[-1])
+    ids = answer.completions[0].token_ids
+    engine.codec.ends |= {ids[2]}
+    (cut,) = write(engine, sampling, 0).completions
+    assert (cut.token_ids, cut.finish_reason) == (ids[: ids.index(ids[2])], "eos")
 
 
 def test_a_prompt_without_room_is_answered_without_asking(vllm: None, checkpoint: Path) -> None:
