@@ -19,6 +19,7 @@ from tests.kube.nodes import Nodes
 from tests.kube.objects import Object
 from tests.kube.workflow import Settings
 
+pytestmark = pytest.mark.slow
 SPEC = """
 entrypoint: p
 serviceAccountName: leti-stage
@@ -243,7 +244,6 @@ else:
 """
 
 
-@pytest.mark.slow
 def test_a_jobset_meets_and_completes_and_its_watcher_sees_it(cluster: FakeCluster) -> None:
     submit(cluster, jobset(MEET))
     assert end(cluster)["phase"] == "Succeeded", cluster.summary()
@@ -252,7 +252,6 @@ def test_a_jobset_meets_and_completes_and_its_watcher_sees_it(cluster: FakeClust
     assert js["metadata"]["ownerReferences"][0]["name"] == "w"
 
 
-@pytest.mark.slow
 def test_a_disrupted_jobset_restarts_whole_and_a_lost_watcher_comes_back(cluster: FakeCluster) -> None:
     submit(cluster, jobset("import time; time.sleep(60)"))
 
@@ -270,7 +269,6 @@ def test_a_disrupted_jobset_restarts_whole_and_a_lost_watcher_comes_back(cluster
     cluster.wait(lambda: not cluster.objects.list(JOBSETS) and not cluster.pods(), "that all is gone", timeout=20)
 
 
-@pytest.mark.slow
 def test_a_jobset_whose_spec_is_wrong_fails_for_good(cluster: FakeCluster) -> None:
     submit(cluster, jobset("import sys; sys.exit(78)"))
     assert end(cluster)["phase"] == "Failed"
