@@ -70,7 +70,9 @@ def methods(programs: list[Program], workers: int) -> dict[str, Callable[[], tup
 
         return run
 
-    def judge(batch: list[Program], sandbox: SandboxKind, share: bool = True, on: str = "systrap", limit: float = TIMEOUT):  # type: ignore[no-untyped-def]
+    def judge(
+        batch: list[Program], sandbox: SandboxKind, share: bool = True, on: str = "systrap", limit: float = TIMEOUT
+    ):  # type: ignore[no-untyped-def]
         def run() -> tuple[int, float, float, Counter[str]]:
             started = time.monotonic()
             with Judge(

@@ -24,8 +24,8 @@ Tree = Any
 DEEPEST = 100
 MOST_NODES = 2_000_000
 MOST_SHARED = 2000
-"""Items of a container that both sides keep (`aliases`), for it is looked at with every message. A larger one crosses as
-a copy, and only the call it is an argument of changes it in place.
+"""Items of a container that both sides keep (`aliases`), for it is looked at with every message. A larger one crosses
+as a copy, and only the call it is an argument of changes it in place.
 """
 LONG_INT_BITS = 4096
 """Longer integers cross in hexadecimal: decimal conversion is quadratic, and CPython refuses it over 4,300 digits."""

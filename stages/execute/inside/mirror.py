@@ -12,6 +12,11 @@ if TYPE_CHECKING:
     from stages.execute.inside.remote import Session
 
 MOST_NAME = 200
+FUNCTIONS = {
+    "function": ["call"], "method": ["call", "eq", "hash"], "builtin_function_or_method": ["call", "eq", "hash"],
+}  # fmt: skip
+"""Special methods of functions by the name of their class."""
+_functions: dict[str, type] = {}
 
 
 class Builder:
@@ -21,14 +26,36 @@ class Builder:
         self.session = session
         self.number = number
         self.description = description
-        self.name = self._text("name")[:MOST_NAME]
+        self.name = self._text("name")[:MOST_NAME] if "function" not in description else ""
 
     def build(self) -> None:
         """Make it, known by its number from now on."""
-        fields = self.description.get("named")
-        kind = self._named_tuple(fields) if fields is not None else self._of_the_library() or self._blueprint()
+        if "function" in self.description:
+            kind = self._function()
+        elif self.description.get("named") is not None:
+            kind = self._named_tuple(self.description["named"])
+        else:
+            kind = self._of_the_library() or self._blueprint()
         self.session.handles[self.number] = kind
         self.session.numbers[id(kind)] = self.number
+
+    def _function(self) -> type:
+        """The most frequent classes of all, made once: one conversation follows the other."""
+        name = self._text("function")
+        if name not in FUNCTIONS:
+            raise codec.CodecError("no function")
+        if name not in _functions:
+            self.description = {
+                "module": "builtins",
+                "bases": [],
+                "specials": FUNCTIONS[name],
+                "stands": name,
+                "function": name,
+            }
+            self.name = name
+            _functions[name] = self._blueprint()
+        self._adopt(_functions[name])
+        return _functions[name]
 
     def _named_tuple(self, fields: Any) -> type:
         kind: Any = self.session.named_tuple(self.name, tuple(codec.texts(fields)))
@@ -60,13 +87,13 @@ class Builder:
             kind: type = self._meta(bases)(self.name, bases, members)
         except TypeError as error:
             raise codec.CodecError(f"no class: {error}") from None
-        for name, value in (
-            ("home", self.session),
-            ("asks", bool(self.description.get("asks"))),
-            ("class", self.number),
-        ):
-            type.__setattr__(kind, f"_leti_{name}", value)
+        self._adopt(kind)
+        type.__setattr__(kind, "_leti_asks", bool(self.description.get("asks")))
         return kind
+
+    def _adopt(self, kind: type) -> None:
+        type.__setattr__(kind, "_leti_home", self.session)
+        type.__setattr__(kind, "_leti_class", self.number)
 
     def _bases(self) -> tuple[type, ...]:
         known = [self._decode(tree) for tree in codec.items(self.description.get("bases"))]

@@ -31,8 +31,7 @@ def of_class(kind: type, encode: Encode) -> dict[str, Any]:
         defaults = tuple(kind._field_defaults.values())  # type: ignore[attr-defined]
         return {"name": kind.__name__, "named": list(kind._fields), "defaults": encode(defaults)}  # type: ignore[attr-defined]
     if kind in FUNCTIONS:
-        specials = ["call"] if kind is FunctionType else ["call", "eq", "hash"]
-        return dict(_FUNCTION, name=kind.__name__, stands=kind.__name__, specials=specials)
+        return {"function": kind.__name__}
     specials = operations.specials(kind)
     meta = type(kind)
     doc = kind.__dict__.get("__doc__")
@@ -46,13 +45,6 @@ def of_class(kind: type, encode: Encode) -> dict[str, Any]:
         "exception": report.builtin_bases(kind) if issubclass(kind, BaseException) else None,
         "fields": _fields(kind, encode),
     }  # fmt: skip
-
-
-_FUNCTION: dict[str, Any] = {
-    "module": "builtins", "doc": None, "bases": [], "own": [], "unhashable": False, "meta": [],
-    "asks": False, "exception": None, "fields": None,
-}  # fmt: skip
-"""The most frequent class of all, described without looking."""
 
 
 def _fields(kind: type, encode: Encode) -> list[list[codec.Tree]] | None:
