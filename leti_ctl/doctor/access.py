@@ -100,7 +100,7 @@ def store(subject: Subject) -> Iterator[Finding]:
     if not found:
         yield warn(
             "neither ConfigMap nor Secret leti-store: pods reach the store by their cloud identity alone",
-            "create ConfigMap leti-store with AWS_REGION or AWS_ENDPOINT_URL_S3, unless identities suffice",
+            "create ConfigMap leti-store with AWS_DEFAULT_REGION or AWS_ENDPOINT_URL_S3, unless identities suffice",
         )
         return
     if "leti-store" in secrets and "leti-store-execute" not in secrets:

@@ -84,7 +84,7 @@ def make_fit(server: ApiServer, profile: Profile) -> None:
     put(server, kind("networkpolicies"), "leti-default-deny", {"spec": deny})
     for name in ("leti-executor", "leti-trainer"):
         put(server, SECRETS, f"{name}.service-account-token", {"stringData": {"token": "a.b.c"}})
-    put(server, CONFIGMAPS, "leti-store", {"data": {"AWS_REGION": "us-east-1"}})
+    put(server, CONFIGMAPS, "leti-store", {"data": {"AWS_DEFAULT_REGION": "us-east-1"}})
     for name in {pool.priority_class for pool in profile.pools.values() if pool.priority_class}:
         put(server, kind("priorityclasses"), name, {"value": 1})
     put_template(server, profile)
