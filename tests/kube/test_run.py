@@ -117,7 +117,7 @@ def fingerprints(run: Run) -> dict[str, str]:
     return found
 
 
-def weights(run: Run, iteration: int, folder: Path) -> dict[str, np.ndarray[Any, Any]]:
+def weights(run: Run, iteration: int) -> dict[str, np.ndarray[Any, Any]]:
     from safetensors.numpy import load
 
     (key,) = [
@@ -167,7 +167,7 @@ def phases(cluster: FakeCluster, name: str) -> dict[str, str]:
 
 @pytest.mark.timeout(1500)
 def test_disasters_a_stop_and_a_restarted_controller_change_nothing(
-    workplace: Path, calm: Run, cluster: FakeCluster, store: str, tmp_path: Path
+    workplace: Path, calm: Run, cluster: FakeCluster, store: str
 ) -> None:
     where = ("--store", store)
     cluster.kubelet.doubled = {"-generate-", "-execute-", "-train-"}
@@ -195,8 +195,8 @@ def test_disasters_a_stop_and_a_restarted_controller_change_nothing(
     assert len({fate for _, fate in disasters.done}) >= 3 and not cluster.kubelet.doubled
     run = Run(open_store(store), "hit")
     assert fingerprints(run) == fingerprints(calm)
-    for name, value in weights(run, 3, tmp_path).items():
-        np.testing.assert_allclose(value, weights(calm, 3, tmp_path)[name], atol=1e-6)
+    for name, value in weights(run, 3).items():
+        np.testing.assert_allclose(value, weights(calm, 3)[name], atol=1e-6)
 
 
 def test_status_and_logs_know_what_happened(workplace: Path, cluster: FakeCluster, store: str) -> None:
