@@ -137,17 +137,9 @@ def test_machines_train_what_as_many_processes_do(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_deepspeed_shards_over_machines(tmp_path: Path) -> None:
-    run = new_run(tmp_path / "run", zero_stage=1, nodes=2, objective="fcft")
-    logs = run_nodes(run)
-    assert [code for code, _ in logs] == [0, 0], logs
-    losses = list(Reference(run, tmp_path).train())
-    torch.testing.assert_close(torch.tensor([s.loss for s in steps_of(run)]), torch.tensor(losses), rtol=2e-5, atol=0)
-
-
-@pytest.mark.slow
 def test_a_machine_that_is_lost_ends_the_others_and_the_next_gang_goes_on(tmp_path: Path) -> None:
-    run = new_run(tmp_path / "run", engine="torch", nodes=2, checkpoint_steps=3, objective="fcft", batch_size=1)
+    """With DeepSpeed, whose optimizer state is divided between the machines."""
+    run = new_run(tmp_path / "run", zero_stage=1, nodes=2, checkpoint_steps=3, objective="fcft", batch_size=2)
     port = free_port()
     first, second = (start_node(run, rank, port) for rank in (0, 1))
     wait_for(lambda: checkpoints(run), first)
@@ -158,7 +150,8 @@ def test_a_machine_that_is_lost_ends_the_others_and_the_next_gang_goes_on(tmp_pa
     logs = run_nodes(run)
     assert [code for code, _ in logs] == [0, 0], logs
     assert "resuming after step" in logs[0][1]
-    assert [step.step for step in steps_of(run)] == list(range(36))
+    losses = list(Reference(run, tmp_path).train())
+    torch.testing.assert_close(torch.tensor([s.loss for s in steps_of(run)]), torch.tensor(losses), rtol=2e-5, atol=0)
     assert checkpoints(run) == [] and run.find_index(Ref("checkpoint", 1))
 
 
