@@ -66,9 +66,11 @@ class Trial:
     def verdict(self) -> dict[str, Any]:
         """Judge; the columns that go out."""
         suite = compiled_suite(self.job["setup"], tuple(self.job["tests"]))
-        try:
-            finding = self._apart(suite) if suite is not None and suite.splittable else self._beside()
-        except remote.Unsplittable:
+        finding = None
+        if suite is not None and suite.splittable:
+            with contextlib.suppress(remote.Unsplittable):
+                finding = self._apart(suite)
+        if finding is None:
             finding = self._beside()
         return {
             "job": self.job["job"], **finding._asdict(), "seconds": time.monotonic() - self.started,

@@ -113,6 +113,14 @@ def test_tests_that_need_one_namespace_run_beside_and_it_is_said(judge: Judge, n
     assert (verdict.outcome, verdict.isolation) == ("passed", "process-beside"), verdict.feedback
 
 
+def test_what_made_the_tests_run_beside_is_not_in_the_feedback(judge: Judge) -> None:
+    tests = ("import threading", "class T(threading.Thread): v = 3", "assert f(T()) == 4")
+    verdict = judged(judge, ("def f(t): return t.v", "", tests))
+    assert (verdict.error_type, verdict.isolation) == ("AssertionError", "process-beside")
+    assert verdict.feedback.count("Traceback") == 1
+    assert "During handling" not in verdict.feedback
+
+
 def test_verdicts_come_in_order_and_equal_programs_run_once(judge: Judge) -> None:
     counter = "import time\nstamp = time.time_ns()\ndef f(x): raise ValueError(stamp)"
     batch = [program(counter), program("def f(x): return 2"), program(counter), program("def f(x): return 3")]
