@@ -95,6 +95,14 @@ def test_shared_memory_does_not_outlive_a_candidate(judge: Judge) -> None:
     assert {verdict.outcome for verdict in verdicts} == {"passed"}, verdicts[-1]
 
 
+def test_the_memory_of_a_program_is_not_held_against_its_number_in_the_next_batch(judge: Judge) -> None:
+    greedy = next(attack for attack in attacks.RESOURCES if attack.name == "E9 memory of many")
+    leaver = Program("", "import os\nos._exit(0)", "", TESTS)
+    for _ in range(2):
+        assert next(judge.run([Program("", greedy.solution, "", greedy.tests)])).outcome != "passed"
+    assert [verdict.error_type for verdict in judge.run([leaver])] == ["SystemExit"]
+
+
 def test_nothing_of_a_candidate_outlives_it(judge: Judge) -> None:
     leave = "import os, time\nif os.fork() == 0:\n    os.setsid()\n    if os.fork(): os._exit(0)\n    time.sleep(60)\ndef f(x): return 1"
     see = "import os\ndef f(x):\n    try: os.kill(-1, 0)\n    except ProcessLookupError: return 0\n    except PermissionError: return 0\n    return 1"

@@ -94,6 +94,8 @@ class Clock:
     @contextlib.contextmanager
     def watched(self, seconds: float, job: int) -> Iterator[None]:
         """Past the time the keeper kills this process inside the block."""
+        # Job numbers begin anew with each batch: what is written there may be about an earlier one of that number.
+        OVERUSE.pack_into(self.page, CLOCK.size, -1)
         CLOCK.pack_into(self.page, 0, time.monotonic() + seconds, job)
         try:
             yield
