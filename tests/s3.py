@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import hmac
 import io
 import itertools
 import threading
@@ -16,12 +19,13 @@ from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoReque
 from moto.s3.models import s3_backends
 from werkzeug.serving import make_server
 
+ACCOUNT_SECRET = "testing"
 Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
 
 @dataclass
 class Fault:
-    """Answers the next `times` requests of `method` on paths that contain `path` with an S3 error."""
+    """Answers the next `times` requests of `method` whose path and query contain `path` with an S3 error."""
 
     method: str
     path: str
@@ -43,6 +47,10 @@ class S3Server:
     faults: list[Fault] = field(default_factory=list)
     conditional: bool = True
     """False ignores If-None-Match, as older S3-compatible servers do."""
+    checksums: bool = True
+    """False does not know SHA-256 checksums, as older S3-compatible servers do not."""
+    google: bool = False
+    """True has Google's condition for writes, and its rule that headers of both dialects do not mix."""
 
     def __enter__(self) -> S3Server:
         self._lock = threading.Lock()
@@ -82,7 +90,8 @@ class S3Server:
             return []  # the client died in mid-sentence; S3 drops such a request, moto would store what came
         environ["wsgi.input"] = io.BytesIO(body)
         self.requests.append(f"{method} {path}")
-        fault = next((f for f in self.faults if f.times and f.method == method and f.path in path), None)
+        target = f"{path}?{environ['QUERY_STRING']}"
+        fault = next((f for f in self.faults if f.times and f.method == method and f.path in target), None)
         if fault is None:
             return self._carry_out(environ, start_response)
         fault.times -= 1
@@ -91,15 +100,74 @@ class S3Server:
             return [reply[: len(reply) // 2]]
         if fault.carried_out:
             list(self._carry_out(environ, lambda *_: None))
-        start_response(fault.status, [("Content-Type", "application/xml")])
-        return [f"<Error><Code>{fault.code}</Code><Message>ordered by a test</Message></Error>".encode()]
+        return _refuse(start_response, fault.status, fault.code)
 
     def _carry_out(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-        if not self.conditional:
+        if not self.conditional or self.google:
             environ.pop("HTTP_IF_NONE_MATCH", None)
+        if not self.checksums:
+            for name in [name for name in environ if name.startswith(("HTTP_X_AMZ_CHECKSUM", "HTTP_X_AMZ_SDK"))]:
+                del environ[name]
+        if self.google and (fault := _as_google(environ)):
+            return _refuse(start_response, *fault)
+        if altered := _altered(environ):
+            return _refuse(start_response, "400 Bad Request", altered)
         # moto looks whether the key exists and then writes; S3 does both at once.
         with self._lock:
             return list(self._moto(environ, start_response))
+
+
+def _refuse(start_response: Callable[..., Any], status: str, code: str) -> list[bytes]:
+    start_response(status, [("Content-Type", "application/xml")])
+    return [f"<Error><Code>{code}</Code><Message>ordered by a test</Message></Error>".encode()]
+
+
+def _altered(environ: dict[str, Any]) -> str | None:
+    """Return the error S3 has for a body that is not the one its headers vouch for; moto takes any."""
+    body: bytes = environ["wsgi.input"].getvalue()
+    claims = {
+        "HTTP_X_AMZ_CHECKSUM_SHA256": base64.b64encode(hashlib.sha256(body).digest()).decode(),
+        "HTTP_CONTENT_MD5": base64.b64encode(hashlib.md5(body).digest()).decode(),
+    }
+    is_upload = environ["REQUEST_METHOD"] == "PUT"
+    return (
+        "BadDigest" if is_upload and any(environ.get(name, value) != value for name, value in claims.items()) else None
+    )
+
+
+def _as_google(environ: dict[str, Any]) -> tuple[str, str] | None:
+    """Put a request in Google's dialect into Amazon's, or return how Google refuses it."""
+    theirs = [name for name in environ if name.startswith("HTTP_X_GOOG_")]
+    if not theirs:
+        return None
+    if any(name.startswith("HTTP_X_AMZ_") for name in environ):
+        return "400 Bad Request", "ExcessHeaderValues"
+    if environ["HTTP_AUTHORIZATION"] != _google_signature(environ):
+        return "403 Forbidden", "SignatureDoesNotMatch"
+    for name in theirs:
+        environ[name.replace("GOOG", "AMZ")] = environ.pop(name)
+    if environ.pop("HTTP_X_AMZ_IF_GENERATION_MATCH", None) == "0":
+        environ["HTTP_IF_NONE_MATCH"] = "*"
+    scope = "Credential=testing/20260101/us-east-1/s3/aws4_request, SignedHeaders=host, Signature=0"
+    environ["HTTP_AUTHORIZATION"] = f"AWS4-HMAC-SHA256 {scope}"
+    return None
+
+
+def _google_signature(environ: dict[str, Any]) -> str:
+    """Sign what came as the caller must have signed it: https://cloud.google.com/storage/docs/authentication."""
+    given = environ["HTTP_AUTHORIZATION"]
+    credential, names, _ = (item.partition("=")[2] for item in given.partition(" ")[2].split(", "))
+    lines = [f"{name}:{environ['HTTP_' + name.upper().replace('-', '_')]}" for name in names.split(";")]
+    payload = hashlib.sha256(environ["wsgi.input"].getvalue()).hexdigest()
+    request = ["PUT", environ["RAW_URI"], "", *lines, "", names, payload]
+    access, scope = credential.split("/", 1)
+    digest = hashlib.sha256("\n".join(request).encode()).hexdigest()
+    key = b"GOOG4" + ACCOUNT_SECRET.encode()
+    for word in scope.split("/"):
+        key = hmac.new(key, word.encode(), hashlib.sha256).digest()
+    text = f"GOOG4-HMAC-SHA256\n{environ['HTTP_X_GOOG_DATE']}\n{scope}\n{digest}"
+    proof = hmac.new(key, text.encode(), hashlib.sha256).hexdigest()
+    return f"GOOG4-HMAC-SHA256 Credential={access}/{scope}, SignedHeaders={names}, Signature={proof}"
 
 
 class _Quiet(MotoRequestHandler):

@@ -1,4 +1,4 @@
-"""The object store: local folder and S3 behind one small interface. The only home of boto3.
+"""The object store: one small interface, and the folder behind it. S3 is in `s3.py`, loaded when it is asked for.
 
 Keys are `/`-separated and relative to the store's root. Two kinds of write, and no third:
 
@@ -12,43 +12,19 @@ from __future__ import annotations
 
 import errno
 import os
-import secrets
 import shutil
 import tempfile
-import textwrap
-import threading
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
-from urllib.parse import parse_qs, urlsplit
+from typing import NamedTuple
+from urllib.parse import urlsplit
 
-from stages.contract.errors import StoreError, UsageError
-
-if TYPE_CHECKING:
-    from mypy_boto3_s3.client import S3Client
+from stages.contract.errors import UsageError
 
 CHUNK_BYTES = 1 << 20
-CONFLICT_TRIES = 5
-STREAM_TRIES = 4
-LOST = ("PreconditionFailed", "412")
-CONFLICT = ("ConditionalRequestConflict", "409")
-REFUSED = (
-    "AccessDenied",
-    "403",
-    "ExpiredToken",
-    "InvalidAccessKeyId",
-    "InvalidToken",
-    "SignatureDoesNotMatch",
-    "TokenRefreshRequired",
-)
-WRONG_ADDRESS = ("AuthorizationHeaderMalformed", "InvalidBucketName", "PermanentRedirect")
 NO_HARD_LINKS = (errno.EPERM, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
-
-_CONNECTING = threading.Lock()
-"""Clients are thread-safe; making one from boto3's shared session is not."""
 
 
 class Entry(NamedTuple):
@@ -135,7 +111,7 @@ class LocalStore(Store):
             _sync(target.parent)
 
     def scan(self, prefix: str) -> Iterator[Entry]:
-        _check_prefix(prefix)
+        check_prefix(prefix)
         start = self.root / prefix.rpartition("/")[0]
         found: list[str] = []
         for folder, _, names in os.walk(start, onerror=_unless_missing):
@@ -199,146 +175,6 @@ class _Staged:
         self.staged.unlink(missing_ok=True)
 
 
-class S3Store(Store):
-    """A bucket prefix. Credentials, region, profile and endpoint are found the way boto3 finds them.
-
-    `s3://bucket/prefix?endpoint_url=http://host:port` names an S3-compatible server in the URI itself.
-    """
-
-    def __init__(self, uri: str) -> None:
-        parts = urlsplit(uri)
-        self.uri = uri
-        self.bucket, self.prefix = parts.netloc, parts.path.strip("/")
-        self.root = f"{self.prefix}/" if self.prefix else ""
-        options = {name: values[-1] for name, values in parse_qs(parts.query, keep_blank_values=True).items()}
-        endpoint = options.pop("endpoint_url", None)
-        if options or parts.fragment:
-            raise UsageError(f"store {uri!r}: the only option is ?endpoint_url=http://host:port; drop the rest")
-        self.client = self._connect(endpoint)
-
-    def stream(self, key: str) -> Iterator[bytes]:
-        from botocore.exceptions import BotoCoreError
-
-        sent, tries = 0, STREAM_TRIES
-        while tries:
-            # boto3 repeats requests, not replies that break off: a checkpoint's goes on where it stopped.
-            start: Any = {"Range": f"bytes={sent}-"} if sent else {}
-            with self._explained(key):
-                answer = self.client.get_object(Bucket=self.bucket, Key=self._full(key), **start)
-                try:
-                    with closing(answer["Body"]) as body:
-                        for chunk in body.iter_chunks(CHUNK_BYTES):
-                            sent += len(chunk)
-                            yield chunk
-                        return
-                except BotoCoreError:
-                    tries -= 1
-                    if not tries:
-                        raise
-
-    def put_if_absent(self, key: str, data: bytes) -> bool:
-        from botocore.exceptions import ClientError
-
-        writer = secrets.token_hex(16)
-        for attempt in range(CONFLICT_TRIES):
-            try:
-                with self._explained(key, passing=(*LOST, *CONFLICT)):
-                    self.client.put_object(
-                        Bucket=self.bucket,
-                        Key=self._full(key),
-                        Body=data,
-                        Metadata={"writer": writer},
-                        IfNoneMatch="*",
-                    )
-                return True
-            except ClientError as error:
-                # A lost reply makes boto3's own retry meet its own success, so ask whose object is there. After a
-                # conflict there may be none: the other writer can still fail.
-                if (winner := self._writer(key)) is not None:
-                    return winner == writer
-                if _code(error) in CONFLICT:
-                    time.sleep(0.05 * 2**attempt)
-        raise StoreError(f"store {self.uri}: {key} is being written by another; try again")
-
-    def upload(self, key: str, path: Path) -> None:
-        with self._explained(key), open(path, "rb") as file:
-            self.client.upload_fileobj(file, self.bucket, self._full(key))
-
-    def scan(self, prefix: str) -> Iterator[Entry]:
-        _check_prefix(prefix)
-        pages = self.client.get_paginator("list_objects_v2")
-        with self._explained(prefix):
-            for page in pages.paginate(Bucket=self.bucket, Prefix=self.root + prefix):
-                for item in page.get("Contents", ()):
-                    yield Entry(item["Key"].removeprefix(self.root), item["Size"], item["LastModified"].timestamp())
-
-    def size(self, key: str) -> int | None:
-        # Not HEAD: its answers carry no body, so a missing bucket would look like a missing key.
-        full = self._full(key)
-        with self._explained(key):
-            page = self.client.list_objects_v2(Bucket=self.bucket, Prefix=full, MaxKeys=1)
-        return next((item["Size"] for item in page.get("Contents", ()) if item["Key"] == full), None)
-
-    def delete(self, key: str) -> None:
-        with self._explained(key):
-            self.client.delete_object(Bucket=self.bucket, Key=self._full(key))
-
-    def _connect(self, endpoint: str | None) -> S3Client:
-        import boto3
-        from botocore.config import Config
-        from botocore.exceptions import BotoCoreError
-
-        retries: Any = {"mode": "standard"}
-        if "AWS_MAX_ATTEMPTS" not in os.environ:
-            retries["max_attempts"] = 6
-        config = Config(connect_timeout=10, retries=retries)
-        try:
-            with _CONNECTING:
-                return boto3.client("s3", endpoint_url=endpoint, config=config)
-        except (BotoCoreError, ValueError) as error:
-            raise UsageError(f"store {self.uri}: {_line(error)}; correct the endpoint or the AWS settings") from error
-
-    def _full(self, key: str) -> str:
-        return self.root + check_key(key)
-
-    def _writer(self, key: str) -> str | None:
-        """Return who wrote the object, "" where it does not say, or None when there is none."""
-        try:
-            with self._explained(key):
-                head = self.client.head_object(Bucket=self.bucket, Key=self._full(key))
-        except KeyError:
-            return None
-        return head["Metadata"].get("writer", "")
-
-    @contextmanager
-    def _explained(self, key: str, *, passing: tuple[str, ...] = ()) -> Iterator[None]:
-        """Turn boto3's errors into ours, except those whose code is `passing`."""
-        from botocore.exceptions import BotoCoreError, ClientError
-
-        try:
-            yield
-        except ClientError as error:
-            if _code(error) in passing:
-                raise
-            raise self._explain(error, key) from error
-        except BotoCoreError as error:
-            raise self._explain(error, key) from error
-
-    def _explain(self, error: Exception, key: str) -> Exception:
-        code, kind = _code(error), type(error).__name__
-        if code in ("NoSuchKey", "404"):
-            return KeyError(key)
-        if code == "NoSuchBucket":
-            return UsageError(f"store {self.uri}: no bucket {self.bucket!r}; create it or correct --store")
-        if code in REFUSED:
-            return UsageError(f"store {self.uri}: {code} on {key!r}; check the credentials and the policy")
-        if code in WRONG_ADDRESS or kind == "ParamValidationError":
-            return UsageError(f"store {self.uri}: {_line(error)}; correct --store or the AWS region")
-        if kind in ("NoCredentialsError", "PartialCredentialsError"):
-            return UsageError(f"store {self.uri}: {_line(error)}; set AWS credentials or a profile")
-        return StoreError(f"store {self.uri}: {key}: {_line(error)}")
-
-
 def check_key(key: str) -> str:
     """Return a proper key, such as `runs/a/spec.json`; `ValueError` for one that leaves the store or has two names."""
     if "\0" in key or any(name in ("", ".", "..") for name in key.split("/")):
@@ -346,7 +182,8 @@ def check_key(key: str) -> str:
     return key
 
 
-def _check_prefix(prefix: str) -> None:
+def check_prefix(prefix: str) -> None:
+    """Refuse a prefix of keys that leaves the store, as `check_key` does."""
     if prefix:
         check_key(prefix.removesuffix("/"))
 
@@ -365,21 +202,14 @@ def _sync(path: Path) -> None:
         os.close(handle)
 
 
-def _code(error: Exception) -> str:
-    answer: Any = getattr(error, "response", {})
-    return str(answer.get("Error", {}).get("Code", ""))
-
-
-def _line(error: Exception) -> str:
-    return textwrap.shorten(str(error), 160, placeholder=" ...")
-
-
 def open_store(uri: str) -> Store:
     """Return the store at `uri`: `s3://bucket[/prefix]`, `file:///folder` or a folder's path."""
     scheme = urlsplit(uri).scheme
     if scheme == "s3":
         if not urlsplit(uri).netloc:
             raise UsageError(f"store {uri!r} names no bucket; write s3://bucket/prefix")
+        from stages.contract.s3 import S3Store
+
         return S3Store(uri)
     if not uri:
         raise UsageError(f"store {uri!r} names no place; use a folder or s3://bucket/prefix")

@@ -1,62 +1,39 @@
-"""One suite for every store, then what is particular to a folder and to S3 (moto's server, over HTTP)."""
+"""What every store promises, asked of each: a folder, S3 (moto's server, over HTTP), Google's dialect of it, and a
+server without checksums. Then what is particular to a folder; `test_s3.py` has what is particular to S3.
+
+The stores differ in two things only, and no caller sees them: a folder's large objects come from one reader and S3's
+from several, and a folder keeps the time of the last upload where S3 keeps that of its own clock.
+"""
 
 from __future__ import annotations
 
 import os
-import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
-import boto3
 import pytest
 
-from stages.contract.errors import LetiError, StoreError, UsageError
-from stages.contract.store import CHUNK_BYTES, LocalStore, S3Store, Store, open_store
-from tests.s3 import Fault, S3Server
-
-VERBS: dict[str, Callable[[Store, str, Path], Any]] = {
-    "get": lambda store, key, _: store.get(key),
-    "put_if_absent": lambda store, key, _: store.put_if_absent(key, b"data"),
-    "upload": lambda store, key, path: store.upload(key, path),
-    "list": lambda store, key, _: list(store.list(key)),
-    "size": lambda store, key, _: store.size(key),
-    "delete": lambda store, key, _: store.delete(key),
-}
-each_verb = pytest.mark.parametrize("verb", VERBS)
+from stages.contract.errors import UsageError
+from stages.contract.s3 import PIECE_BYTES, S3Store
+from stages.contract.store import CHUNK_BYTES, LocalStore, Store, open_store
+from tests.s3 import S3Server
+from tests.stages.contract.verbs import VERBS, each_verb
 
 
-@pytest.fixture(params=["folder", "s3"])
+@pytest.fixture(params=["folder", "s3", "s3 without checksums", "google"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
     if request.param == "folder":
         yield LocalStore(tmp_path / "store")
         return
-    opened = open_store(request.getfixturevalue("s3_uri"))
-    assert isinstance(opened, S3Store)
+    server: S3Server = request.getfixturevalue("s3_server")
+    server.checksums, server.google = request.param == "s3", request.param == "google"
+    dialect = "&dialect=gcs" if server.google else ""
+    opened = S3Store(request.getfixturevalue("s3_uri") + dialect)
     yield opened
     opened.client.close()
-
-
-@pytest.fixture
-def s3(s3_uri: str) -> Iterator[S3Store]:
-    opened = S3Store(s3_uri)
-    yield opened
-    opened.client.close()
-
-
-@pytest.fixture
-def faults(s3_server: S3Server) -> Iterator[list[Fault]]:
-    yield s3_server.faults
-    s3_server.faults.clear()
-
-
-@pytest.fixture
-def file(tmp_path: Path) -> Path:
-    path = tmp_path / "file"
-    path.write_bytes(os.urandom(3 * CHUNK_BYTES + 17))
-    return path
+    server.checksums, server.google = True, False
 
 
 def test_what_was_written_is_read(store: Store) -> None:
@@ -107,6 +84,29 @@ def test_a_file_is_streamed_in_bounded_chunks(store: Store, file: Path) -> None:
     assert b"".join(chunks) == file.read_bytes()
     assert max(map(len, chunks)) <= CHUNK_BYTES
     assert store.size("data/object") == file.stat().st_size
+
+
+def test_a_large_file_goes_and_comes_in_pieces(store: Store, tmp_path: Path) -> None:
+    (tmp_path / "large").write_bytes(os.urandom(PIECE_BYTES + 5))
+    store.upload("large", tmp_path / "large")
+    assert store.size("large") == PIECE_BYTES + 5
+    chunks = list(store.stream("large"))
+    assert b"".join(chunks) == (tmp_path / "large").read_bytes()
+    assert max(map(len, chunks)) <= CHUNK_BYTES
+
+
+def test_a_file_of_exactly_one_piece_is_whole(store: Store, tmp_path: Path) -> None:
+    (tmp_path / "piece").write_bytes(os.urandom(PIECE_BYTES))
+    store.upload("piece", tmp_path / "piece")
+    assert store.get("piece") == b"".join(store.stream("piece")) == (tmp_path / "piece").read_bytes()
+
+
+def test_a_reader_may_stop_early(store: Store, tmp_path: Path) -> None:
+    (tmp_path / "large").write_bytes(os.urandom(PIECE_BYTES + 5))
+    store.upload("large", tmp_path / "large")
+    reader = store.stream("large")
+    assert next(reader) == (tmp_path / "large").read_bytes()[:CHUNK_BYTES]
+    reader.close()  # type: ignore[attr-defined]
 
 
 def test_an_empty_file_is_an_object(store: Store, tmp_path: Path) -> None:
@@ -243,167 +243,3 @@ def test_a_folder_is_named_by_path_or_uri(tmp_path: Path, monkeypatch: pytest.Mo
         store = open_store(uri)
         assert isinstance(store, LocalStore)
         assert store.root.resolve() == (tmp_path / "s").resolve()
-
-
-# S3
-
-
-def test_s3_keys_lie_below_the_prefix(s3: S3Store) -> None:
-    s3.put_if_absent("runs/a", b"")
-    found = s3.client.list_objects_v2(Bucket=s3.bucket)["Contents"]
-    assert [item["Key"] for item in found] == ["leti/runs/a"]
-
-
-def test_the_endpoint_can_come_from_the_environment(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AWS_ENDPOINT_URL", s3_server.url)
-    store = S3Store(f"s3://{s3_server.make_bucket()}")
-    assert store.put_if_absent("key", b"data")
-    assert list(store.list("")) == ["key"]
-    store.client.close()
-
-
-def test_a_listing_goes_over_pages(s3: S3Store, s3_server: S3Server) -> None:
-    keys = [f"parts/{number:05d}" for number in range(2005)]
-    s3_server.fill(s3.bucket, [s3.root + key for key in keys])
-    assert list(s3.list("parts/")) == keys
-
-
-def test_a_large_file_goes_up_in_parts(s3: S3Store, s3_server: S3Server, tmp_path: Path) -> None:
-    large = tmp_path / "large"
-    large.write_bytes(os.urandom(9 * CHUNK_BYTES))
-    s3_server.requests.clear()
-    s3.upload("large", large)
-    assert sum("large" in request for request in s3_server.requests) > 2
-    assert s3.get("large") == large.read_bytes()
-
-
-def test_a_lost_reply_is_met_as_ones_own_success(s3: S3Store, faults: list[Fault]) -> None:
-    faults.append(Fault("PUT", "/key", carried_out=True))
-    assert s3.put_if_absent("key", b"mine")
-    assert not s3.put_if_absent("key", b"theirs")
-
-
-def test_a_lost_reply_after_anothers_success_is_a_loss(s3: S3Store, faults: list[Fault]) -> None:
-    s3.put_if_absent("key", b"mine")
-    faults.append(Fault("PUT", "/key", carried_out=True))
-    assert not s3.put_if_absent("key", b"mine")
-
-
-def test_a_conflict_with_a_writer_who_fails_is_tried_again(s3: S3Store, faults: list[Fault]) -> None:
-    faults.append(Fault("PUT", "/key", "409 Conflict", "ConditionalRequestConflict", times=2))
-    assert s3.put_if_absent("key", b"mine")
-    assert s3.get("key") == b"mine"
-
-
-def test_a_conflict_with_a_writer_who_succeeds_is_a_loss(s3: S3Store, faults: list[Fault]) -> None:
-    s3.put_if_absent("key", b"theirs")
-    faults.append(Fault("PUT", "/key", "409 Conflict", "ConditionalRequestConflict"))
-    assert not s3.put_if_absent("key", b"mine")
-
-
-def test_a_conflict_without_end_is_worth_another_try_later(s3: S3Store, faults: list[Fault]) -> None:
-    faults.append(Fault("PUT", "/key", "409 Conflict", "ConditionalRequestConflict", times=99))
-    with pytest.raises(StoreError, match="key is being written by another; try again"):
-        s3.put_if_absent("key", b"mine")
-
-
-def test_a_reply_that_breaks_off_is_gone_on_with(
-    s3: S3Store, s3_server: S3Server, faults: list[Fault], file: Path
-) -> None:
-    s3.upload("object", file)
-    faults.append(Fault("GET", "/object", times=2, cut=True))
-    s3_server.requests.clear()
-    assert s3.get("object") == file.read_bytes()
-    assert len(s3_server.requests) == 3
-
-
-def test_half_an_object_is_never_taken_for_the_whole(s3: S3Store, faults: list[Fault], file: Path) -> None:
-    s3.upload("object", file)
-    faults.append(Fault("GET", "/object", times=99, cut=True))
-    with pytest.raises(StoreError, match="object") as caught:
-        s3.get("object")
-    assert one_line(caught.value)
-
-
-@each_verb
-def test_a_busy_server_is_asked_again(s3: S3Store, faults: list[Fault], file: Path, verb: str) -> None:
-    s3.put_if_absent("key", b"data")
-    method = {"put_if_absent": "PUT", "upload": "PUT", "delete": "DELETE"}.get(verb, "GET")
-    faults.append(Fault(method, f"/{s3.bucket}", "503 Slow Down", "SlowDown"))
-    VERBS[verb](s3, "key", file)
-    assert faults[0].times == 0
-
-
-@each_verb
-@pytest.mark.parametrize(("status", "code"), [("403 Forbidden", "AccessDenied"), ("400 Bad", "ExpiredToken")])
-def test_a_refused_account_is_one_line_the_user_can_act_on(
-    s3: S3Store, faults: list[Fault], file: Path, verb: str, status: str, code: str
-) -> None:
-    for method in ("GET", "PUT", "DELETE"):
-        faults.append(Fault(method, f"/{s3.bucket}", status, code))
-    with pytest.raises(UsageError, match="check the credentials and the policy") as caught:
-        VERBS[verb](s3, "key", file)
-    assert one_line(caught.value)
-
-
-@each_verb
-def test_a_missing_bucket_is_named(s3_server: S3Server, file: Path, verb: str) -> None:
-    store = S3Store(f"s3://no-such-bucket/leti?endpoint_url={s3_server.url}")
-    with pytest.raises(UsageError, match="no bucket 'no-such-bucket'; create it or correct --store") as caught:
-        VERBS[verb](store, "key", file)
-    assert one_line(caught.value)
-    store.client.close()
-
-
-@each_verb
-def test_an_unreachable_server_is_worth_another_try(file: Path, verb: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        store = S3Store(f"s3://bucket/leti?endpoint_url=http://127.0.0.1:{taken.getsockname()[1]}")
-        with pytest.raises(StoreError, match="Could not connect") as caught:
-            VERBS[verb](store, "key", file)
-        assert one_line(caught.value)
-        assert "s3://bucket/leti" in str(caught.value)
-        store.client.close()
-
-
-@pytest.mark.parametrize(
-    ("uri", "environment"),
-    [
-        ("s3://bucket?endpoint_url=nonsense", {}),
-        ("s3://bucket", {"AWS_PROFILE": "nobody"}),
-        ("s3://a$b", {"AWS_ENDPOINT_URL": "http://127.0.0.1:9"}),
-        ("s3://bucket?endpoint=http://127.0.0.1:9", {}),
-    ],
-)
-def test_a_wrong_setting_is_no_fault_of_the_server(
-    uri: str, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name, value in {"AWS_MAX_ATTEMPTS": "1", **environment}.items():
-        monkeypatch.setenv(name, value)
-    boto3.DEFAULT_SESSION = None
-    with pytest.raises(UsageError) as caught:
-        open_store(uri).get("key")
-    assert one_line(caught.value)
-    assert uri.partition("?")[0] in str(caught.value)
-
-
-def test_missing_credentials_are_named(s3_uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
-    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
-    boto3.DEFAULT_SESSION = None
-    with pytest.raises(UsageError, match="set AWS credentials or a profile") as caught:
-        open_store(s3_uri).get("key")
-    assert one_line(caught.value)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def account_found_anew() -> Iterator[None]:
-    """boto3 keeps the account it found first."""
-    yield
-    boto3.DEFAULT_SESSION = None
-
-
-def one_line(error: LetiError) -> bool:
-    return "\n" not in str(error) and len(str(error)) < 300

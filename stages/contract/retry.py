@@ -1,0 +1,141 @@
+"""What requests to S3 fail with: which faults another try may cure, how long to wait for it, what to tell the user."""
+
+from __future__ import annotations
+
+import os
+import random
+import textwrap
+import time
+from collections.abc import Callable, Container
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any, TypeVar
+
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    ConnectionError,
+    CredentialRetrievalError,
+    FlexibleChecksumError,
+    HTTPClientError,
+    IncompleteReadError,
+    MetadataRetrievalError,
+    ResponseStreamingError,
+)
+from botocore.parsers import ResponseParserError
+
+from stages.contract.errors import StoreError, UsageError
+
+T = TypeVar("T")
+TRIES = 8
+"""Of each request; AWS_MAX_ATTEMPTS overrides it."""
+FIRST_PAUSE, LONGEST_PAUSE = 0.1, 20.0
+"""Seconds. Each pause is drawn from 0 to a bound that doubles, so that many clients do not come back at once."""
+SURE_FAULTS = (BotoCoreError, ClientError, ResponseParserError)
+PASSING = (
+    ConnectionError,
+    CredentialRetrievalError,
+    FlexibleChecksumError,
+    HTTPClientError,
+    IncompleteReadError,
+    MetadataRetrievalError,
+    ResponseParserError,
+    ResponseStreamingError,
+)
+"""Connections that were refused or broke off, bodies that came short or altered, credentials not to be had just now."""
+PASSING_CODES = (
+    "BadDigest",
+    "IncompleteBody",
+    "InternalError",
+    "OperationAborted",
+    "RequestTimeout",
+    "ServiceUnavailable",
+    "SlowDown",
+    "Throttling",
+    "XAmzContentChecksumMismatch",
+    "XAmzContentSHA256Mismatch",
+)
+"""`BadDigest` and its kin: the body was altered on its way, and the server did not take it."""
+EXPIRED = ("ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired")
+SKEWED = ("RequestTimeTooSkewed", "RequestExpired")
+REFUSED = ("AccessDenied", "403", "InvalidAccessKeyId", "InvalidToken", "SignatureDoesNotMatch", *EXPIRED)
+WRONG_ADDRESS = ("AuthorizationHeaderMalformed", "InvalidBucketName", "PermanentRedirect")
+
+
+def tries() -> int:
+    """Return how often a request is sent at most."""
+    given = os.environ.get("AWS_MAX_ATTEMPTS", "")
+    return max(1, int(given)) if given.isdecimal() else TRIES
+
+
+def pause(attempt: int) -> float:
+    """Return how many seconds to wait after failure number `attempt`, from 0."""
+    return random.uniform(0, min(LONGEST_PAUSE, FIRST_PAUSE * 2**attempt))
+
+
+def ask(send: Callable[[], T], explain: Callable[[Exception], Exception], *, passing: Container[str] = ()) -> T:
+    """Return what `send` returns, sending again while that may help; errors whose code is `passing` are raised as
+    boto3 has them, others as `explain` spells them.
+    """
+    most = tries()
+    for attempt in range(most):
+        try:
+            return send()
+        except SURE_FAULTS as error:
+            if code(error) in passing:
+                raise
+            if attempt + 1 == most or not may_pass(error):
+                raise explain(error) from error
+            time.sleep(pause(attempt))
+    raise AssertionError("unreachable")
+
+
+def may_pass(error: Exception) -> bool:
+    """Whether the same request may succeed a little later."""
+    if isinstance(error, ClientError):
+        answer: Any = error.response
+        status = int(answer.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+        return code(error) in PASSING_CODES or status >= 500 or status == 429
+    return isinstance(error, PASSING)
+
+
+def code(error: Exception) -> str:
+    """Return S3's name of the error, or ""."""
+    answer: Any = getattr(error, "response", None) or {}
+    return str(answer.get("Error", {}).get("Code", ""))
+
+
+def explain(error: Exception, uri: str, key: str) -> Exception:
+    """Return the member of our tree, or the `KeyError`, that says what boto3's error means."""
+    name, kind = code(error), type(error).__name__
+    if name in ("NoSuchKey", "404"):
+        return KeyError(key)
+    if name == "NoSuchBucket":
+        bucket = uri.removeprefix("s3://").partition("/")[0].partition("?")[0]
+        return UsageError(f"store {uri}: no bucket {bucket!r}; create it or correct --store")
+    if name in SKEWED:
+        return UsageError(f"store {uri}: {name} on {key!r}: {_skew(error)}; set this machine's clock and resume")
+    if name in EXPIRED:
+        text = f"store {uri}: {name} on {key!r}: check the credentials and the policy; these have expired, renew them"
+        return UsageError(f"{text} and resume")
+    if name in REFUSED:
+        return UsageError(f"store {uri}: {name} on {key!r}; check the credentials and the policy")
+    if name in WRONG_ADDRESS or kind == "ParamValidationError":
+        return UsageError(f"store {uri}: {line(error)}; correct --store or the AWS region")
+    if kind in ("NoCredentialsError", "PartialCredentialsError"):
+        return UsageError(f"store {uri}: {line(error)}; set AWS credentials or a profile")
+    return StoreError(f"store {uri}: {key}: {line(error)}")
+
+
+def line(error: Exception) -> str:
+    """Return the error's message, shortened, in one line."""
+    return textwrap.shorten(str(error), 160, placeholder=" ...")
+
+
+def _skew(error: Exception) -> str:
+    answer: Any = getattr(error, "response", {})
+    date = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date")
+    if not date:
+        return "the clocks differ too much"
+    seconds = (datetime.now(UTC) - parsedate_to_datetime(date)).total_seconds()
+    return f"this clock is {abs(seconds):.0f} s {'ahead of' if seconds > 0 else 'behind'} the server's"

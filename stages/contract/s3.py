@@ -1,0 +1,329 @@
+"""Objects in S3 and what speaks its language: AWS, Google Cloud Storage, MinIO, Ceph. The home of boto3.
+
+Integrity. Every body that is written carries its SHA-256 as S3's additional checksum, which the server verifies before
+it takes the object or part, and which small objects are verified with again when they are read. A server that does not
+answer with that checksum does not know it; it gets Content-MD5, which all verify. What is read in pieces is verified by
+the reader, who has the digest of the whole from the part record.
+
+Large objects go up and come down in pieces of `PIECE_BYTES`, `AHEAD` of them at once; memory is bounded by their
+product. A process that is killed in the middle of an upload leaves pieces that no listing of objects shows: give
+the bucket a lifecycle rule that aborts incomplete multipart uploads after some days.
+
+Conditional writes: `If-None-Match: *`, on Google its own condition (see `gcs.py`). `Run.create` refuses a server that
+ignores both, since nothing else there tells the first writer from the second.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import os
+import secrets
+import threading
+import time
+from base64 import b64encode
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from urllib.parse import parse_qs, urlsplit
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+from stages.contract import gcs, retry
+from stages.contract.errors import StoreError, UsageError
+from stages.contract.store import CHUNK_BYTES, Entry, Store, check_key, check_prefix
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3.client import S3Client
+
+T = TypeVar("T")
+PIECE_BYTES = 8 << 20
+AHEAD = 8
+"""Pieces of one object that are on their way at once."""
+MOST_PIECES = 10_000
+"""Of one upload: a limit of S3. Objects above 80 GB go up in larger pieces."""
+CONNECTIONS = 48
+CONFLICT_TRIES = 5
+LOST = ("PreconditionFailed", "412")
+CONFLICT = ("ConditionalRequestConflict", "409")
+EMPTY = ("InvalidRange", "416")
+"""What a range of an object without bytes is answered with."""
+UNKNOWN_HEADER = ("InvalidArgument", "InvalidRequest", "NotImplemented", "501")
+OPTIONS = {
+    "endpoint_url": "http://host:port of an S3-compatible server",
+    "addressing": "path or virtual: where the bucket's name goes; left out, boto3 decides",
+    "profile": "a profile of the AWS configuration",
+    "region": "the bucket's region",
+    "dialect": "aws or gcs; left out, the endpoint's host decides",
+}
+
+_CONNECTING = threading.Lock()
+"""Clients are thread-safe; making one from boto3's shared session is not."""
+
+
+class Piece(NamedTuple):
+    """A range of an object."""
+
+    data: bytes
+    total: int
+    """Bytes of the whole object."""
+    etag: str
+
+
+class S3Store(Store):
+    """A bucket prefix. Credentials, region, profile and endpoint are found the way boto3 finds them.
+
+    `s3://bucket/prefix?endpoint_url=http://host:port&addressing=path` says in the URI what is not in the environment;
+    `OPTIONS` lists what can be said.
+    """
+
+    def __init__(self, uri: str) -> None:
+        parts = urlsplit(uri)
+        self.uri = uri
+        self.bucket, self.prefix = parts.netloc, parts.path.strip("/")
+        self.root = f"{self.prefix}/" if self.prefix else ""
+        options = {name: values[-1] for name, values in parse_qs(parts.query, keep_blank_values=True).items()}
+        if parts.fragment or set(options) - set(OPTIONS):
+            raise UsageError(f"store {uri!r}: the options are {', '.join(OPTIONS)}; drop the rest")
+        self.client = self._connect(options)
+        self.sums = not self.is_google
+        """Whether the server is known or hoped to verify SHA-256 checksums."""
+
+    def stream(self, key: str) -> Iterator[bytes]:
+        first = self._piece(key, 0)
+        yield from _chunks(first.data)
+        starts = iter(range(len(first.data), first.total, PIECE_BYTES))
+        if first.total <= len(first.data):
+            return
+        pool = ThreadPoolExecutor(AHEAD)
+        try:
+            waiting = deque(pool.submit(self._piece, key, start, first) for start in itertools.islice(starts, AHEAD))
+            while waiting:
+                piece = waiting.popleft().result()
+                waiting.extend(pool.submit(self._piece, key, start, first) for start in itertools.islice(starts, 1))
+                yield from _chunks(piece.data)
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+    def get(self, key: str) -> bytes:
+        full = self._full(key)
+
+        def read() -> bytes:
+            answer = self.client.get_object(Bucket=self.bucket, Key=full, **self._verified())
+            with closing(answer["Body"]) as body:
+                return body.read()
+
+        return self._ask(key, read)
+
+    def put_if_absent(self, key: str, data: bytes) -> bool:
+        writer = secrets.token_hex(16)
+        for attempt in range(CONFLICT_TRIES):
+            try:
+                self._put(key, data, Metadata={"writer": writer}, IfNoneMatch="*")
+                return True
+            except ClientError as error:
+                # A lost reply makes the next try meet our own success, so ask whose object is there. After a
+                # conflict there may be none: the other writer can still fail.
+                if (winner := self._writer(key)) is not None:
+                    return winner == writer
+                if retry.code(error) in CONFLICT:
+                    time.sleep(retry.pause(attempt))
+        raise StoreError(f"store {self.uri}: {key} is being written by another; try again")
+
+    def upload(self, key: str, path: Path) -> None:
+        size = path.stat().st_size
+        if size > PIECE_BYTES:
+            self._upload_pieces(key, path, size)
+        else:
+            self._put(key, path.read_bytes())
+
+    def scan(self, prefix: str) -> Iterator[Entry]:
+        check_prefix(prefix)
+        more: Any = {}
+        while more is not None:
+            page = self._ask(prefix, lambda more=more: self._page(prefix, more))  # type: ignore[misc]
+            for item in page.get("Contents", ()):
+                yield Entry(item["Key"].removeprefix(self.root), item["Size"], item["LastModified"].timestamp())
+            more = {"ContinuationToken": page["NextContinuationToken"]} if page.get("IsTruncated") else None
+
+    def size(self, key: str) -> int | None:
+        # Not HEAD: its answers carry no body, so a missing bucket would look like a missing key.
+        full = self._full(key)
+        page = self._ask(key, lambda: self.client.list_objects_v2(Bucket=self.bucket, Prefix=full, MaxKeys=1))
+        return next((item["Size"] for item in page.get("Contents", ()) if item["Key"] == full), None)
+
+    def delete(self, key: str) -> None:
+        full = self._full(key)
+        self._ask(key, lambda: self.client.delete_object(Bucket=self.bucket, Key=full))
+
+    def _connect(self, options: dict[str, str]) -> S3Client:
+        style: Any = {"payload_signing_enabled": False, "addressing_style": options.get("addressing", "auto")}
+        config = Config(
+            connect_timeout=10,
+            read_timeout=60,
+            max_pool_connections=CONNECTIONS,
+            tcp_keepalive=True,
+            # Requests are repeated here, bodies included; boto3 would repeat those without a body only.
+            retries={"total_max_attempts": 1, "mode": "standard"},
+            request_checksum_calculation="when_required",
+            response_checksum_validation="when_required",
+            # The checksum header is signed and vouches for the body; to sign the body itself hashes it twice.
+            s3=style,
+        )
+        try:
+            with _CONNECTING:
+                profile = options.get("profile")
+                if profile is None and boto3.DEFAULT_SESSION is None:
+                    boto3.setup_default_session()
+                session = boto3.Session(profile_name=profile) if profile else boto3.DEFAULT_SESSION
+                assert session is not None
+                client = session.client(
+                    "s3", config=config, endpoint_url=options.get("endpoint_url"), region_name=options.get("region")
+                )
+                self._learn_dialect(client, session, options)
+                return client
+        except (BotoCoreError, ValueError) as error:
+            text = f"store {self.uri}: {retry.line(error)}; correct the endpoint or the AWS settings"
+            raise UsageError(text) from error
+
+    def _learn_dialect(self, client: S3Client, session: boto3.Session, options: dict[str, str]) -> None:
+        dialect = options.get("dialect")
+        if dialect not in (None, "aws", "gcs"):
+            raise UsageError(f"store {self.uri}: dialect {dialect!r}; write aws or gcs")
+        host = urlsplit(client.meta.endpoint_url).hostname or ""
+        self.is_google = dialect == "gcs" or (dialect is None and gcs.is_google(host))
+        if self.is_google:
+
+            def to_google(request: Any, **_: Any) -> None:
+                keys = session.get_credentials()
+                if keys is not None:
+                    gcs.translate(request, keys.access_key, keys.secret_key)
+
+            client.meta.events.register("before-send.s3.PutObject", to_google)
+
+    def _ask(self, key: str, send: Callable[[], T], *, passing: tuple[str, ...] = ()) -> T:
+        return retry.ask(send, lambda error: retry.explain(error, self.uri, key), passing=passing)
+
+    def _full(self, key: str) -> str:
+        return self.root + check_key(key)
+
+    def _page(self, prefix: str, more: Any) -> Any:
+        return self.client.list_objects_v2(Bucket=self.bucket, Prefix=self.root + prefix, **more)
+
+    def _piece(self, key: str, start: int, whole: Piece | None = None) -> Piece:
+        """Return up to `PIECE_BYTES` from `start`; a reply that breaks off is gone on with where it stopped."""
+        got, seen, full = bytearray(), whole, self._full(key)
+
+        def read() -> None:
+            nonlocal seen
+            first = start + len(got)
+            same: Any = {"IfMatch": seen.etag} if seen else {}
+            span = f"bytes={first}-{start + PIECE_BYTES - 1}"
+            answer = self.client.get_object(Bucket=self.bucket, Key=full, Range=span, **same)
+            total = int(answer.get("ContentRange", f"/{answer['ContentLength']}").rpartition("/")[2])
+            if first and "ContentRange" not in answer:
+                raise StoreError(f"store {self.uri}: {key}: the server ignores ranges; use another")
+            seen = Piece(b"", total, answer["ETag"])
+            with closing(answer["Body"]) as body:
+                while len(got) < PIECE_BYTES and (chunk := body.read(CHUNK_BYTES)):
+                    got.extend(chunk)
+
+        try:
+            self._ask(key, read, passing=EMPTY)
+        except ClientError:
+            return Piece(b"", 0, "")
+        assert seen is not None
+        return Piece(bytes(got), seen.total, seen.etag)
+
+    def _verified(self) -> Any:
+        return {"ChecksumMode": "ENABLED"} if self.sums else {}
+
+    def _checksum(self, data: bytes) -> Any:
+        """Return the parameters by which the server verifies a body."""
+        if self.sums:
+            return {
+                "ChecksumAlgorithm": "SHA256",
+                "ChecksumSHA256": b64encode(hashlib.sha256(data).digest()).decode(),
+            }
+        return {"ContentMD5": b64encode(hashlib.md5(data, usedforsecurity=False).digest()).decode()}
+
+    def _put(self, key: str, data: bytes, **more: Any) -> None:
+        full, hoped = self._full(key), self.sums
+
+        def send() -> Any:
+            return self.client.put_object(Bucket=self.bucket, Key=full, Body=data, **self._checksum(data), **more)
+
+        unknown = UNKNOWN_HEADER if self.sums else ()
+        try:
+            answer = self._ask(key, send, passing=(*LOST, *CONFLICT, *unknown))
+        except ClientError as error:
+            if retry.code(error) not in unknown:
+                raise
+            self.sums = False
+            answer = self._ask(key, send, passing=(*LOST, *CONFLICT))
+        if hoped and "ChecksumSHA256" not in answer:
+            self._distrust(key, data)
+
+    def _distrust(self, key: str, data: bytes) -> None:
+        """Give up on SHA-256 checksums: the server has said nothing of the one it was sent. Prove this one object."""
+        self.sums = False
+        if b"".join(self.stream(key)) != data:
+            raise StoreError(f"store {self.uri}: {key} is not what was written; try again")
+
+    def _upload_pieces(self, key: str, path: Path, size: int) -> None:
+        step = max(PIECE_BYTES, -(-size // MOST_PIECES))
+        where: Any = {"Bucket": self.bucket, "Key": self._full(key)}
+        how: Any = {"ChecksumAlgorithm": "SHA256"} if self.sums else {}
+        upload = self._ask(key, lambda: self.client.create_multipart_upload(**where, **how))
+        where["UploadId"] = upload["UploadId"]
+        try:
+            with ThreadPoolExecutor(AHEAD) as pool, open(path, "rb") as file:
+
+                def send(number: int) -> Any:
+                    data = os.pread(file.fileno(), step, number * step)
+                    return self._send_piece(key, where, number + 1, data)
+
+                pieces = list(pool.map(send, range(-(-size // step))))
+            self._complete(key, where, pieces, size)
+        except BaseException:
+            with suppress(Exception):
+                self.client.abort_multipart_upload(**where)
+            raise
+
+    def _send_piece(self, key: str, where: Any, number: int, data: bytes) -> Any:
+        hoped, checksum = self.sums, self._checksum(data)
+        answer: Any = self._ask(key, lambda: self.client.upload_part(**where, PartNumber=number, Body=data, **checksum))
+        if hoped and "ChecksumSHA256" not in answer:
+            self.sums = False
+            return self._send_piece(key, where, number, data)
+        known = {"ChecksumSHA256": checksum["ChecksumSHA256"]} if "ChecksumSHA256" in checksum else {}
+        return {"PartNumber": number, "ETag": answer["ETag"], **known}
+
+    def _complete(self, key: str, where: Any, pieces: Any, size: int) -> None:
+        try:
+            whole: Any = {"Parts": pieces}
+            send = lambda: self.client.complete_multipart_upload(**where, MultipartUpload=whole)  # noqa: E731
+            self._ask(key, send, passing=("NoSuchUpload",))
+        except ClientError as error:
+            # The reply to a completion that succeeded can be lost; the key names its content.
+            if self.size(key) != size:
+                raise retry.explain(error, self.uri, key) from error
+
+    def _writer(self, key: str) -> str | None:
+        """Return who wrote the object, "" where it does not say, or None when there is none."""
+        full = self._full(key)
+        try:
+            head = self._ask(key, lambda: self.client.head_object(Bucket=self.bucket, Key=full))
+        except KeyError:
+            return None
+        return head["Metadata"].get("writer", "")
+
+
+def _chunks(data: bytes) -> Iterator[bytes]:
+    for start in range(0, len(data), CHUNK_BYTES):
+        yield data[start : start + CHUNK_BYTES]
