@@ -86,4 +86,5 @@ class WorkflowController:
             return
         for pod in self.objects.list(PODS, after["metadata"]["namespace"]):
             if pod["metadata"]["labels"].get("workflows.argoproj.io/workflow") == after["metadata"]["name"]:
-                self.objects.delete(PODS, pod["metadata"]["namespace"], pod["metadata"]["name"])
+                with contextlib.suppress(Refused):
+                    self.objects.delete(PODS, pod["metadata"]["namespace"], pod["metadata"]["name"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -213,7 +214,8 @@ def reconcile(operation: Operation) -> None:
         _assess(operation, node, pod)
         exiting = node["name"].startswith(f"{operation.name}.onExit")
         if operation.shutdown and not exiting and not is_done(node) and "deletionTimestamp" not in pod["metadata"]:
-            operation.objects.delete(PODS, operation.namespace, pod["metadata"]["name"])
+            with contextlib.suppress(Refused):
+                operation.objects.delete(PODS, operation.namespace, pod["metadata"]["name"])
 
 
 def _assess(operation: Operation, node: Object, pod: Object) -> None:
@@ -249,7 +251,8 @@ def _end(operation: Operation, node: Object, pod: Object) -> None:
         operation.nodes.mark(node, "Failed", pod["status"]["message"])
     else:
         operation.nodes.mark(node, *_reason(states))
-    operation.objects.change(PODS, operation.namespace, pod["metadata"]["name"], _completed)
+    with contextlib.suppress(Refused):  # gone since it was read
+        operation.objects.change(PODS, operation.namespace, pod["metadata"]["name"], _completed)
 
 
 def _completed(pod: Object) -> None:

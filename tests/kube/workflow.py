@@ -5,6 +5,7 @@ Everything it knows it finds in the API server, so a controller that dies betwee
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from dataclasses import dataclass, field
@@ -117,7 +118,8 @@ class Operation:
         self.status.pop("synchronization", None)
         for pod in self.objects.list(PODS, self.namespace, labels=f"workflows.argoproj.io/workflow={self.name}"):
             if pod["status"]["phase"] in ("Pending", "Running"):
-                self.objects.delete(PODS, self.namespace, pod["metadata"]["name"])
+                with contextlib.suppress(Refused):
+                    self.objects.delete(PODS, self.namespace, pod["metadata"]["name"])
 
     def _resolve_spec(self) -> Object:
         """Return the spec to execute: the referenced template's, overridden by the workflow's, kept in status."""
