@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-import tempfile
-from collections.abc import Container, Iterable, Iterator, Mapping
-from functools import cached_property, lru_cache
+import re
+from collections.abc import Container, Iterator, Mapping
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -27,7 +27,8 @@ from stages.contract.artifacts import (
 from stages.contract.errors import ArtifactError, UsageError
 from stages.contract.records import Record, first_fault, read_rows
 from stages.contract.spec import RunSpec, document_digest, strip_compatible
-from stages.contract.store import CHUNK_BYTES, Store, open_store
+from stages.contract.store import Store, open_store
+from stages.contract.transfer import READ_TRIES, digest_file, download, fault, lines, side_by_side, verified
 
 R = TypeVar("R", bound=Record)
 RecordOf = TypeVar("RecordOf", PartRecord, Index)
@@ -129,7 +130,8 @@ class Run:
 
     def get_index(self, ref: Ref) -> Index:
         """Return the artifact's index, or say which parts are missing."""
-        if index := self.find_index(ref):
+        # A listing may lag behind; asked for by their names, all parts are seen.
+        if index := self.find_index(ref) or self._seal(ref, by_name=True):
             return index
         raise ArtifactError(f"run {self.name}: {ref} is incomplete: {self._missing(ref)}; run its stage first")
 
@@ -137,7 +139,7 @@ class Run:
         """Publish a part; if another has committed it meanwhile, theirs stands and is returned."""
         if not commit.files:
             raise ArtifactError(f"{commit.ref} part {commit.part} holds no file; nothing to commit")
-        objects = tuple(self._upload(commit))
+        objects = self._upload(commit)
         record = PartRecord(
             artifact=commit.ref.artifact,
             iteration=commit.ref.iteration,
@@ -171,7 +173,7 @@ class Run:
         objects = self._get_part(ref, part).objects if part is not None else self.get_index(ref).objects
         for item in objects:
             rows = 0
-            for row in read_rows(_lines(self._verified(ref, item)), record, source=self.key(item.key)):
+            for row in read_rows(lines(self._verified(ref, item)), record, source=self.key(item.key)):
                 rows += 1
                 yield row
             if rows != item.rows:
@@ -190,15 +192,16 @@ class Run:
             base = "/".join(index.objects[0].key.split("/")[: len(base.split("/")) + 1])
         home = self.store.local_path(self.key(base))
         target = home or scratch / index.digest()
-        for item in index.objects:
-            name = item.key.removeprefix(f"{base}/")
-            path = target / name
-            if only is not None and name not in only:
-                continue
+        paths = {item.key: target / item.key.removeprefix(f"{base}/") for item in index.objects}
+        wanted = [item for item in index.objects if only is None or item.key.removeprefix(f"{base}/") in only]
+
+        def bring(item: DataObject) -> None:
             if home is None:
-                self._download(ref, item, path)
-            elif (fault := _fault(item, path)) is not None:
-                raise self._damaged(ref, fault)
+                download(self.store, self.key(item.key), item, paths[item.key], partial(self._damaged, ref))
+            elif (wrong := fault(item, paths[item.key])) is not None:
+                raise self._damaged(ref, wrong)
+
+        side_by_side(bring, wanted, [item.size for item in wanted])
         return target
 
     def paths(self, ref: Ref, scratch: Path) -> list[Path]:
@@ -219,21 +222,30 @@ class Run:
         return f"{ref.prefix}/index.json"
 
     def _read_record(self, key: str, record: type[RecordOf]) -> RecordOf | None:
-        try:
-            data = self.store.get(self.key(key))
-        except KeyError:
-            return None
+        for tries_left in reversed(range(READ_TRIES)):
+            try:
+                found = self._parse(key, self.store.get(self.key(key)), record)
+            except KeyError:
+                return None
+            except ArtifactError:
+                if not tries_left:
+                    raise
+                continue
+            break
+        if found.spec_sha256 != self.spec_sha256:
+            raise ArtifactError(
+                f"{self.key(key)} was made with spec {found.spec_sha256[:12]}, the run's is {self.spec_sha256[:12]}; "
+                "start a new run for another spec"
+            )
+        return found
+
+    def _parse(self, key: str, data: bytes, record: type[RecordOf]) -> RecordOf:
         try:
             found = record.model_validate_json(data)
         except ValidationError as error:
             raise ArtifactError(f"{self.key(key)}: {first_fault(error)}; delete it and resume") from error
         if not found.is_intact():
             raise ArtifactError(f"{self.key(key)} is damaged: its checksum is not its own; delete it and resume")
-        if found.spec_sha256 != self.spec_sha256:
-            raise ArtifactError(
-                f"{self.key(key)} was made with spec {found.spec_sha256[:12]}, the run's is {self.spec_sha256[:12]}; "
-                "start a new run for another spec"
-            )
         return found
 
     def _of(self, ref: Ref, record: RecordOf, key: str) -> RecordOf:
@@ -250,22 +262,33 @@ class Run:
             raise ArtifactError(f"{key} vanished while it was written; look who deletes in this store")
         return record
 
-    def _part_records(self, ref: Ref) -> list[PartRecord]:
-        """Return what is committed of the artifact, in part order."""
-        keys = [key.removeprefix(self.key("")) for key in self.store.list(self.key(f"{ref.prefix}/parts/"))]
-        found = [(self._read_record(key, PartRecord), key) for key in keys]
-        records = [self._of(ref, record, key) for record, key in found if record]
-        divisions = sorted({record.parts for record in records})
+    def _part_names(self, ref: Ref) -> list[str]:
+        """Return the keys of the artifact's part records that a listing shows, all of one division."""
+        start = len(self.key(""))
+        listed = [key[start:] for key in self.store.list(self.key(f"{ref.prefix}/parts/"))]
+        names = [name for name in listed if _division(name)]
+        divisions = sorted({_division(name) for name in names})
         if len(divisions) > 1:
             raise ArtifactError(
                 f"run {self.name}: {ref} is divided into {' and into '.join(map(str, divisions))} parts; "
                 f"delete those of one division in {self.key(ref.prefix)}/parts and resume"
             )
-        return records
+        return names
 
-    def _seal(self, ref: Ref) -> Index | None:
+    def _part_records(self, ref: Ref, names: list[str]) -> list[PartRecord]:
+        """Return what is committed of the artifact under these keys, in part order."""
+        found = side_by_side(lambda name: self._read_record(name, PartRecord), names, [0] * len(names))
+        return [self._of(ref, record, name) for record, name in zip(found, names, strict=True) if record]
+
+    def _seal(self, ref: Ref, *, by_name: bool = False) -> Index | None:
         """Write the index if every part is there; return it, or None while parts are missing."""
-        records = self._part_records(ref)
+        names = self._part_names(ref)
+        if by_name:
+            parts = _division(names[0]) if names else 1
+            names = [self._part_key(ref, Part(number, parts)) for number in range(parts)]
+        if not names or len(names) < _division(names[0]):
+            return None
+        records = self._part_records(ref, names)
         if not records or len(records) < records[0].parts:
             return None
         index = Index(
@@ -283,51 +306,35 @@ class Run:
         return index
 
     def _missing(self, ref: Ref) -> str:
-        records = self._part_records(ref)
-        if not records:
+        names = set(self._part_names(ref))
+        if not names:
             return "no part is committed"
-        gone = sorted(set(range(records[0].parts)) - {record.part for record in records})
-        return f"parts {', '.join(map(str, gone))} of {records[0].parts} are missing"
+        parts = _division(min(names))
+        gone = [number for number in range(parts) if self._part_key(ref, Part(number, parts)) not in names]
+        return f"parts {', '.join(map(str, gone))} of {parts} are missing"
 
-    def _upload(self, commit: Commit) -> Iterator[DataObject]:
-        found = [(path, *_digest(path)) for path in commit.files]
+    def _upload(self, commit: Commit) -> tuple[DataObject, ...]:
+        paths = list(commit.files)
+        sizes = [path.stat().st_size for path in paths]
+        found = dict(zip(paths, side_by_side(digest_file, paths, sizes), strict=True))
         stem = commit.part.stem
         if commit.root is not None:
-            listing = "".join(f"{sha} {path.relative_to(commit.root).as_posix()}\n" for path, sha, _ in found)
+            listing = "".join(f"{found[path][0]} {path.relative_to(commit.root).as_posix()}\n" for path in paths)
             stem = hashlib.sha256(listing.encode()).hexdigest()
-        for path, sha256, size in found:
+
+        def send(path: Path) -> DataObject:
+            sha256, size = found[path]
             name = f"{stem}-{sha256}{path.suffix}"
             if commit.root is not None:
                 name = f"{stem}/{path.relative_to(commit.root).as_posix()}"
             key = f"{commit.ref.prefix}/{name}"
             self.store.upload(self.key(key), path)
-            yield DataObject(key=key, sha256=sha256, size=size, rows=commit.files[path])
+            return DataObject(key=key, sha256=sha256, size=size, rows=commit.files[path])
+
+        return tuple(side_by_side(send, paths, sizes))
 
     def _verified(self, ref: Ref, item: DataObject) -> Iterator[bytes]:
-        """Yield the object's bytes; the checksum is known wrong only at the end, before any caller commits."""
-        digest, key = hashlib.sha256(), self.key(item.key)
-        try:
-            for chunk in self.store.stream(key):
-                digest.update(chunk)
-                yield chunk
-        except KeyError:
-            raise self._damaged(ref, f"{key} is named in an index but not in the store") from None
-        if digest.hexdigest() != item.sha256:
-            raise self._damaged(ref, f"{key}: SHA-256 is {digest.hexdigest()[:12]}, not {item.sha256[:12]}")
-
-    def _download(self, ref: Ref, item: DataObject, path: Path) -> None:
-        """Write the object to `path` unless it is there; processes that share a scratch folder may do so together."""
-        if _fault(item, path) is None:
-            return
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".staged-", delete=False) as file:
-            staged = Path(file.name)
-            try:
-                file.writelines(self._verified(ref, item))
-            except BaseException:
-                staged.unlink()
-                raise
-        staged.replace(path)
+        return verified(self.store, self.key(item.key), item, partial(self._damaged, ref))
 
     def _damaged(self, ref: Ref, fault: str) -> ArtifactError:
         return ArtifactError(f"{fault}; delete {self.key(ref.prefix)} and resume the run, which makes it again")
@@ -366,31 +373,11 @@ def _split_options(uri: str) -> tuple[str, str]:
     return base, mark + options
 
 
+def _division(name: str) -> int:
+    """Return how many parts a part record's key says there are; 0 for a stranger's key."""
+    found = re.search(r"/\d{5}-of-(\d{5})\.json$", name)
+    return int(found[1]) if found else 0
+
+
 def _part_name(record: PartRecord) -> str:
     return f"/{Part(record.part, record.parts).stem}.json"
-
-
-def _fault(item: DataObject, path: Path) -> str | None:
-    """Return what is wrong with a local copy of the object, or None."""
-    if not path.is_file():
-        return f"{path} is missing"
-    sha256, _ = _digest(path)
-    return None if sha256 == item.sha256 else f"{path}: SHA-256 is {sha256[:12]}, not {item.sha256[:12]}"
-
-
-def _digest(path: Path) -> tuple[str, int]:
-    digest, size = hashlib.sha256(), 0
-    with open(path, "rb") as file:
-        while chunk := file.read(CHUNK_BYTES):
-            digest.update(chunk)
-            size += len(chunk)
-    return digest.hexdigest(), size
-
-
-def _lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    rest = b""
-    for chunk in chunks:
-        *lines, rest = (rest + chunk).split(b"\n")
-        yield from lines
-    if rest:
-        yield rest

@@ -21,8 +21,9 @@ from stages.contract.artifacts import Index, Part, PartRecord
 from stages.contract.errors import ArtifactError, UsageError
 from stages.contract.records import Problem
 from stages.contract.run import Run, code_version, diff, resume_spec
+from stages.contract.s3 import S3Store
 from stages.contract.spec import RunSpec
-from stages.contract.store import LocalStore, S3Store, Store, open_store
+from stages.contract.store import LocalStore, Store, open_store
 from tests.conftest import ROOT
 from tests.s3 import S3Server
 from tests.stages.contract.parts import (

@@ -137,7 +137,7 @@ def test_google_in_amazons_dialect_takes_no_run(s3_uri: str, s3_server: S3Server
         ("", "https://bucket.s3.amazonaws.com/leti/key"),
         ("?region=eu-west-1&addressing=virtual", "https://bucket.s3.eu-west-1.amazonaws.com/leti/key"),
         ("?region=eu-west-1&addressing=path", "https://s3.eu-west-1.amazonaws.com/bucket/leti/key"),
-        ("?profile=team", "https://bucket.s3.ap-south-1.amazonaws.com/leti/key"),
+        ("?profile=team&addressing=virtual", "https://bucket.s3.ap-south-1.amazonaws.com/leti/key"),
         ("?endpoint_url=https://storage.googleapis.com", "https://storage.googleapis.com/bucket/leti/key"),
     ],
 )

@@ -1,0 +1,129 @@
+"""Many objects at once between the store and this machine, every byte of them hashed."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeVar
+
+from stages.contract.artifacts import DataObject
+from stages.contract.errors import ArtifactError, StoreError
+from stages.contract.store import CHUNK_BYTES, Store
+
+T = TypeVar("T")
+U = TypeVar("U")
+WORKERS = 16
+"""Small objects on their way at once: their time is the store's round trip."""
+SMALL_BYTES = 8 << 20
+"""Up to this, an object is moved beside others and may be in memory whole; above, it is moved alone, in pieces."""
+READ_TRIES = 3
+"""Of a small object that comes altered: the fault may be the way's."""
+
+Damaged = Callable[[str], ArtifactError]
+"""Makes the error for what is wrong with an object, with the remedy."""
+
+
+def side_by_side(move: Callable[[T], U], things: Sequence[T], sizes: Sequence[int]) -> list[U]:
+    """Return what `move` makes of each thing, in order: large ones one by one, the small ones `WORKERS` at a time."""
+    done: dict[int, U] = {number: move(things[number]) for number, size in enumerate(sizes) if size > SMALL_BYTES}
+    small = [number for number in range(len(things)) if number not in done]
+    if len(small) == 1:
+        done[small[0]] = move(things[small[0]])
+    elif small:
+        with ThreadPoolExecutor(min(WORKERS, len(small))) as pool:
+            done |= zip(small, pool.map(move, (things[number] for number in small)), strict=True)
+    return [done[number] for number in range(len(things))]
+
+
+def verified(store: Store, key: str, item: DataObject, damaged: Damaged) -> Iterator[bytes]:
+    """Yield an object's bytes. Those of a small one are verified before they are given; that a large one's checksum is
+    wrong is known only at the end, before any caller commits.
+
+    What comes altered is read again. Where it comes right then, a small object is given and a large one is a
+    `StoreError`, since half of it is used already; where it does not, the store holds it damaged.
+    """
+    if item.size <= SMALL_BYTES:
+        yield _small(store, key, item, damaged)
+        return
+    digest = hashlib.sha256()
+    for chunk in _chunks(store, key, damaged):
+        digest.update(chunk)
+        yield chunk
+    if digest.hexdigest() == item.sha256:
+        return
+    again, _ = digest_of(_chunks(store, key, damaged))
+    if again == item.sha256:
+        raise StoreError(f"{key} was altered on its way from the store; try again")
+    raise damaged(_differs(key, again, item))
+
+
+def download(store: Store, key: str, item: DataObject, path: Path, damaged: Damaged) -> None:
+    """Write the object to `path` unless it is there; processes that share a scratch folder may do so together."""
+    if fault(item, path) is None:
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".staged-", delete=False) as file:
+        staged = Path(file.name)
+        try:
+            file.writelines(verified(store, key, item, damaged))
+        except BaseException:
+            staged.unlink()
+            raise
+    staged.replace(path)
+
+
+def fault(item: DataObject, path: Path) -> str | None:
+    """Return what is wrong with a local copy of the object, or None."""
+    if not path.is_file():
+        return f"{path} is missing"
+    sha256, _ = digest_file(path)
+    return None if sha256 == item.sha256 else _differs(str(path), sha256, item)
+
+
+def digest_file(path: Path) -> tuple[str, int]:
+    """Return a file's SHA-256 and size."""
+    with open(path, "rb") as file:
+        return digest_of(iter(lambda: file.read(CHUNK_BYTES), b""))
+
+
+def digest_of(chunks: Iterable[bytes]) -> tuple[str, int]:
+    """Return the SHA-256 and the number of the bytes."""
+    digest, size = hashlib.sha256(), 0
+    for chunk in chunks:
+        digest.update(chunk)
+        size += len(chunk)
+    return digest.hexdigest(), size
+
+
+def lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield the lines, without their ends."""
+    rest = b""
+    for chunk in chunks:
+        *whole, rest = (rest + chunk).split(b"\n")
+        yield from whole
+    if rest:
+        yield rest
+
+
+def _small(store: Store, key: str, item: DataObject, damaged: Damaged) -> bytes:
+    found = ""
+    for _ in range(READ_TRIES):
+        data = b"".join(_chunks(store, key, damaged))
+        found = hashlib.sha256(data).hexdigest()
+        if found == item.sha256:
+            return data
+    raise damaged(_differs(key, found, item))
+
+
+def _chunks(store: Store, key: str, damaged: Damaged) -> Iterator[bytes]:
+    try:
+        yield from store.stream(key)
+    except KeyError:
+        raise damaged(f"{key} is named in an index but not in the store") from None
+
+
+def _differs(what: str, found: str, item: DataObject) -> str:
+    return f"{what}: SHA-256 is {found[:12]}, not {item.sha256[:12]}"
