@@ -4,13 +4,16 @@
     iterations/0003/train/step-000200/checkpoint.json                 written last: the checkpoint exists from here on
 
 A checkpoint holds everything that is not derived from the run and the step number: weights, optimizer state, loss log.
+It is uploaded beside the training that goes on; the one before stays until it is complete.
 """
 
 from __future__ import annotations
 
-import hashlib
 import logging
+import shutil
+import time
 from collections.abc import Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 from pydantic import NonNegativeInt, ValidationError
@@ -19,7 +22,7 @@ from stages.contract.artifacts import DataObject
 from stages.contract.errors import ArtifactError
 from stages.contract.records import Record, StepLog, first_fault, read_rows, write_rows
 from stages.contract.run import Run
-from stages.contract.store import CHUNK_BYTES
+from stages.contract.transfer import digest_file, download, side_by_side
 
 log = logging.getLogger("leti.train")
 RECORD = "checkpoint.json"
@@ -40,6 +43,8 @@ class Checkpoints:
 
     def __init__(self, run: Run, iteration: int) -> None:
         self.run, self.prefix = run, f"iterations/{iteration:04d}/train/"
+        self._pool = ThreadPoolExecutor(1)
+        self._saving: Future[None] | None = None
 
     def newest(self) -> Checkpoint | None:
         """Return the complete checkpoint with the most steps, or None."""
@@ -57,21 +62,35 @@ class Checkpoints:
 
     def fetch(self, checkpoint: Checkpoint, folder: Path) -> list[StepLog]:
         """Bring the trainer state into `folder`, every digest verified, and return the loss log so far."""
-        for item in checkpoint.objects:
-            self._download(item, folder / item.key.rpartition("/")[2].partition("-")[2])
+        items = checkpoint.objects
+        side_by_side(lambda item: self._download(item, folder), items, [item.size for item in items])
         with open(folder / STEPS, "rb") as lines:
             return list(read_rows(lines, StepLog, source=STEPS))
 
+    def save_beside(self, folder: Path, steps: Iterable[StepLog]) -> None:
+        """Publish as `save` does while the caller goes on, then remove the folder; first `wait` for the one before."""
+        self.wait()
+        self._saving = self._pool.submit(self._save_and_remove, folder, list(steps))
+
+    def wait(self) -> None:
+        """Wait until the checkpoint that is being published is complete; raises what kept it from that."""
+        saving, self._saving = self._saving, None
+        if saving:
+            saving.result()
+
     def save(self, folder: Path, steps: Iterable[StepLog]) -> None:
         """Publish the trainer state in `folder` with the loss log, then remove older checkpoints."""
-        logged = list(steps)
+        started, logged = time.perf_counter(), list(steps)
         (folder / STEPS).write_bytes(b"".join(write_rows(logged)))
         home = f"{self.prefix}step-{len(logged):06d}"
-        objects = tuple(self._upload(path, home) for path in sorted(folder.iterdir()))
+        paths = sorted(folder.iterdir())
+        sizes = [path.stat().st_size for path in paths]
+        objects = tuple(side_by_side(lambda path: self._upload(path, home), paths, sizes))
         record = Checkpoint(steps=len(logged), spec_sha256=self.run.spec_sha256, objects=objects)
         self.run.store.put_if_absent(self.run.key(f"{home}/{RECORD}"), record.model_dump_json(indent=2).encode())
         self.remove(below=len(logged))
-        log.info("checkpoint at step %d", len(logged), extra={"event": "checkpoint", "fields": {"steps": len(logged)}})
+        fields = {"steps": len(logged), "bytes": sum(sizes), "seconds": round(time.perf_counter() - started, 3)}
+        log.info("checkpoint at step %d", len(logged), extra={"event": "checkpoint", "fields": fields})
 
     def remove(self, *, below: int | None = None) -> None:
         """Delete checkpoints, or those with fewer than `below` steps; records first, so that none is left in half."""
@@ -82,28 +101,22 @@ class Checkpoints:
     def _keys(self) -> list[str]:
         return [key.removeprefix(self.run.key("")) for key in self.run.store.list(self.run.key(self.prefix))]
 
-    def _upload(self, path: Path, home: str) -> DataObject:
-        digest = hashlib.sha256()
-        with open(path, "rb") as file:
-            while chunk := file.read(CHUNK_BYTES):
-                digest.update(chunk)
-        key = f"{home}/{digest.hexdigest()}-{path.name}"
-        self.run.store.upload(self.run.key(key), path)
-        return DataObject(key=key, sha256=digest.hexdigest(), size=path.stat().st_size)
+    def _save_and_remove(self, folder: Path, steps: list[StepLog]) -> None:
+        self.save(folder, steps)
+        shutil.rmtree(folder)
 
-    def _download(self, item: DataObject, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        digest, key = hashlib.sha256(), self.run.key(item.key)
-        try:
-            with open(path, "wb") as file:
-                for chunk in self.run.store.stream(key):
-                    digest.update(chunk)
-                    file.write(chunk)
-        except KeyError:
-            raise ArtifactError(f"{key} is missing from its checkpoint; delete that folder and resume") from None
-        if digest.hexdigest() != item.sha256:
-            found, wanted = digest.hexdigest()[:12], item.sha256[:12]
-            raise ArtifactError(f"{key}: SHA-256 is {found}, not {wanted}; delete that folder and resume")
+    def _upload(self, path: Path, home: str) -> DataObject:
+        sha256, size = digest_file(path)
+        key = f"{home}/{sha256}-{path.name}"
+        self.run.store.upload(self.run.key(key), path)
+        return DataObject(key=key, sha256=sha256, size=size)
+
+    def _download(self, item: DataObject, folder: Path) -> None:
+        def damaged(fault: str) -> ArtifactError:
+            return ArtifactError(f"{fault}; delete its checkpoint's folder and resume")
+
+        path = folder / item.key.rpartition("/")[2].partition("-")[2]
+        download(self.run.store, self.run.key(item.key), item, path, damaged)
 
 
 def _steps(key: str) -> int:

@@ -104,6 +104,7 @@ class _Loop:
             self._step(step)
             self._report(plan.total)
             self._save_if_due(plan.total)
+        self.checkpoints.wait()
         self.job.counters |= self._measured()
 
     def _step(self, step: Step) -> None:
@@ -137,16 +138,18 @@ class _Loop:
             self._save()
             self.saving += time.perf_counter() - started
         if stopping:
+            self.checkpoints.wait()
             raise Stopped(f"asked to stop after step {done} of {total}; resume goes on from there")
 
     def _save(self) -> None:
-        folder = self.job.scratch / "checkpoint"
-        shutil.rmtree(folder, ignore_errors=True)
+        self.checkpoints.wait()
+        folder = self.job.scratch / f"checkpoint-{len(self.logged):06d}"
         folder.mkdir()
         self.trainer.save_state(folder, weights=True)
         if self.trainer.rank == 0:
-            self.checkpoints.save(folder, self.logged)
-        shutil.rmtree(folder)
+            self.checkpoints.save_beside(folder, self.logged)
+        else:
+            shutil.rmtree(folder)
 
     def _measured(self) -> dict[str, float]:
         seconds = max(time.perf_counter() - self.started - self.saving, 1e-9)

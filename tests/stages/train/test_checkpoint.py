@@ -1,14 +1,15 @@
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import pytest
 
-from stages.contract.errors import ArtifactError
+from stages.contract.errors import ArtifactError, StoreError
 from stages.contract.records import StepLog
 from stages.contract.run import Run
 from stages.contract.spec import RunSpec
-from stages.contract.store import open_store
+from stages.contract.store import LocalStore, open_store
 from stages.train.checkpoint import RECORD, Checkpoints
 
 
@@ -64,6 +65,69 @@ def test_half_a_checkpoint_is_not_there(run: Run, tmp_path: Path) -> None:
     run.store.upload(run.key("iterations/0000/train/step-000006/0-weights.safetensors"), tmp_path / "a" / "state.json")
     found = checkpoints.newest()
     assert found is not None and found.steps == 3
+
+
+class Slow(LocalStore):
+    """A folder that is written to only when it is let."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.let = threading.Event()
+        self.broken = False
+
+    def upload(self, key: str, path: Path) -> None:
+        assert self.let.wait(60)
+        if self.broken:
+            raise StoreError("cannot be reached")
+        super().upload(key, path)
+
+
+@pytest.fixture
+def slow(tmp_path: Path) -> Run:
+    made = Run(Slow(tmp_path / "slow"), "r1")
+    made.create(RunSpec())
+    return made
+
+
+def test_training_goes_on_while_a_checkpoint_is_published(slow: Run, tmp_path: Path) -> None:
+    assert isinstance(slow.store, Slow)
+    checkpoints = Checkpoints(slow, 0)
+    logged = log_of(3)
+    checkpoints.save_beside(state(tmp_path / "a", "3"), logged)
+    logged += log_of(9)[3:]
+    assert checkpoints.newest() is None
+    slow.store.let.set()
+    checkpoints.save_beside(state(tmp_path / "b", "9"), logged)
+    checkpoints.wait()
+    found = checkpoints.newest()
+    assert found is not None and found.steps == 9
+    assert checkpoints.fetch(found, tmp_path / "back") == log_of(9)
+    assert not (tmp_path / "a").exists() and not (tmp_path / "b").exists()
+
+
+def test_the_checkpoint_before_stays_until_the_next_is_complete(slow: Run, tmp_path: Path) -> None:
+    assert isinstance(slow.store, Slow)
+    checkpoints = Checkpoints(slow, 0)
+    slow.store.let.set()
+    checkpoints.save_beside(state(tmp_path / "a", "3"), log_of(3))
+    checkpoints.wait()
+    slow.store.let.clear()
+    checkpoints.save_beside(state(tmp_path / "b", "6"), log_of(6))
+    found = checkpoints.newest()
+    assert found is not None and found.steps == 3
+    slow.store.let.set()
+    checkpoints.wait()
+
+
+def test_a_checkpoint_that_cannot_be_published_is_told_at_the_next(slow: Run, tmp_path: Path) -> None:
+    assert isinstance(slow.store, Slow)
+    checkpoints = Checkpoints(slow, 0)
+    slow.store.broken = True
+    slow.store.let.set()
+    checkpoints.save_beside(state(tmp_path / "a", "3"), log_of(3))
+    with pytest.raises(StoreError, match="cannot be reached"):
+        checkpoints.save_beside(state(tmp_path / "b", "6"), log_of(6))
+    checkpoints.wait()
 
 
 def test_checkpoints_of_another_iteration_are_its_own(run: Run, tmp_path: Path) -> None:
