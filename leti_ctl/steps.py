@@ -30,11 +30,14 @@ def pending(run: Run, spec: RunSpec, iteration: int) -> dict[str, str]:
     | name | value |
     |---|---|
     | `chains` | JSON list of `{"split", "part", "generate"}`: parts to execute, and whether to generate them first |
-    | `passes` | JSON list of `{"split", "chains"}`: held-out passes without metrics; `chains` is JSON text again |
+    | `passes` | JSON list of `{"split", "chains"}`: held-out passes without metrics; `chains` is a list as above |
     | `builds` | JSON list of `{"part"}` without examples |
     | `train`, `evaluate-train` | "true" where the stage is still to be run |
     | `next` | "true" when another iteration follows, be it only to evaluate the last checkpoint |
     | `patient` | "true" when that one also waits for this one's held-out passes |
+
+    `chains` within `passes` is a list and not text: Argo puts a list into `{{item.chains}}` as JSON, but text with the
+    backslashes of its JSON form (argo-workflows issue 16061), which the next fan-out could not read.
 
     `spec` is the one that `decisions.settle` returned. Raises `UsageError` for an iteration it does not have.
     """
@@ -47,7 +50,7 @@ def pending(run: Run, spec: RunSpec, iteration: int) -> dict[str, str]:
     held_out = dict.fromkeys(unit.split for unit in by_node.get("evaluate-test", []))
     return {
         "chains": json.dumps(_chains(by_node, "train", "train")),
-        "passes": json.dumps([{"split": s, "chains": json.dumps(_chains(by_node, "test", s))} for s in held_out]),
+        "passes": json.dumps([{"split": split, "chains": _chains(by_node, "test", split)} for split in held_out]),
         "builds": json.dumps([{"part": str(unit.part)} for unit in by_node.get("build", [])]),
         "train": _flag("train" in by_node),
         "evaluate-train": _flag("evaluate-train" in by_node),

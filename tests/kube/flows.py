@@ -262,11 +262,21 @@ def _goes_on(step: Object, node: Object) -> bool:
 def item_scope(item: Any) -> tuple[str, Scope]:
     """Return an item's label in node names, and the variables it sets."""
     if isinstance(item, dict):
-        values = {f"item.{key}": value if isinstance(value, str) else json.dumps(value) for key, value in item.items()}
-        label = ",".join(f"{key}:{value}" for key, value in sorted(item.items()))
-        return label, {**values, "item": json.dumps(item)}
-    text = item if isinstance(item, str) else json.dumps(item)
-    return text, {"item": text}
+        values = {key: _item_text(value) for key, value in item.items()}
+        label = ",".join(sorted(f"{key}:{value}" for key, value in values.items()))
+        scope = {f"item.{key}": value for key, value in values.items()}
+        return re.sub(r"[()]", "", label), {**scope, "item": _compact(item)}
+    return re.sub(r"[()]", "", _item_text(item)), {"item": _item_text(item)}
+
+
+def _item_text(value: Any) -> str:
+    """Return compact JSON; of a string its JSON form without the quotes around it, so escapes stay (issue 16061)."""
+    text = _compact(value)
+    return text[1:-1] if isinstance(value, str) else text
+
+
+def _compact(value: Any) -> str:
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
 
 
 def outputs_of(prefix: str, node: Object | None) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.kube.flows import item_scope
 from tests.kube.kinds import NAMESPACES, PODS, TASK_RESULTS, WORKFLOWS
 from tests.kube.nodes import Nodes
 from tests.kube.objects import Objects
@@ -146,6 +147,12 @@ def test_items_that_are_maps_fan_out_and_join(fan: Any) -> None:
     assert "w.join" not in bench.phases()
     bench.end(names[1])
     assert bench.pods() == ["w.join"]
+
+
+def test_text_in_an_item_keeps_its_escapes_and_a_list_is_json() -> None:
+    listed, text = item_scope({"list": [{"a": "b"}], "text": 'say "b"'})[1], item_scope('say "b"')
+    assert json.loads(listed["item.list"]) == [{"a": "b"}]
+    assert listed["item.text"] == r"say \"b\"" and text == (r"say \"b\"", {"item": r"say \"b\""})
 
 
 def test_an_empty_list_is_skipped(fan: Any) -> None:

@@ -14,9 +14,7 @@ from stages.contract.spec import RunSpec
 from tests.kube.kinds import SECRETS, TEMPLATES, WORKFLOWS
 from tests.kube.test_controller import Bench
 
-PASSES = (
-    '[{"split": "test", "chains": "[{\\"split\\": \\"test\\", \\"part\\": \\"0/1\\", \\"generate\\": \\"true\\"}]"}]'
-)
+PASSES = '[{"split": "test", "chains": [{"split": "test", "part": "0/1", "generate": "true"}]}]'
 PLAN = {"chains": "[]", "passes": "[]", "builds": "[]", "train": "false", "evaluate-train": "false", "next": "false",
         "patient": "false"}  # fmt: skip
 

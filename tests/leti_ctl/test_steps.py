@@ -41,7 +41,7 @@ def test_a_fresh_iteration_has_everything_to_do(fresh: Run) -> None:
     ]
     (one,) = json.loads(found["passes"])
     assert one["split"] == "test"
-    assert json.loads(one["chains"]) == [{"split": "test", "part": "0/1", "generate": "true"}]
+    assert one["chains"] == [{"split": "test", "part": "0/1", "generate": "true"}]
     assert json.loads(found["builds"]) == [{"part": "0/1"}]
     assert [found[name] for name in ("train", "evaluate-train", "next", "patient")] == ["true", "true", "true", "false"]
 
