@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from leti_ctl import control
+from leti_ctl.backends.argo.retries import DISRUPTED, REFUSED
 from stages.contract.errors import LetiError, RetryableError
 
 _ATTEMPT = re.compile(r"\(\d+\)$")
@@ -63,7 +64,7 @@ def exit_code(message: str) -> int:
     """Return the exit code a node's message tells; 75 for a lost pod, 1 where nothing is told."""
     if found := _EXIT_CODE.search(message):
         return int(found[1])
-    lost = re.search(r"pod deleted|node shutdown|evict|preempt", message, re.IGNORECASE)
+    lost = re.search(DISRUPTED, message) and not re.search(REFUSED, message)
     return RetryableError.exit_code if lost else LetiError.exit_code
 
 

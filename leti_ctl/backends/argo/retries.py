@@ -4,6 +4,9 @@ A preempted pod shows up as status Error ("pod deleted") or as Failed with the k
 (`RetryableError`) or 143 (asked to stop) where a second try may help, and is killed with 137 when it outgrows its
 memory. Everything else it says itself is final. `backoff.maxDuration` stays unset: it would end every later attempt
 that long after the *first* one began.
+
+Argo passes on the *message* of a pod's status and never its reason ("Evicted", "UnexpectedAdmissionError"), so the
+patterns below are of messages: the kubelet's (pkg/kubelet: kubelet.go, eviction, nodeshutdown) and Argo's own.
 """
 
 from __future__ import annotations
@@ -11,13 +14,42 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-DISRUPTED = "(?i)(node shutdown|nodeshutdown|pod deleted|preempt|evict|node was low on|node lost|unexpected admission)"
+_DISRUPTIONS = (
+    "node shutdown",
+    "nodeshutdown",
+    "pod deleted",
+    "preempt",
+    "evict",
+    "node was low on",
+    "node had condition",
+    "node lost",
+    # The kubelet did not admit the pod: devices not registered yet after a reboot, or taken in the meantime.
+    "pod was rejected",
+    "which is unexpected",
+    "have enough resource",
+    # Pods of a node that is gone are marked failed while their containers, as far as anyone knows, still run.
+    "pod failed: ",
+    "find failed message for pod",
+)
+DISRUPTED = f"(?i)({'|'.join(_DISRUPTIONS)})"
 LIMIT = 10
 MEMORY_LIMIT = 3
 """Attempts after the first that may follow a pod killed for its memory; by then it has had the most there is."""
-REFUSED = "(?i)(specified deadline|exceeded its deadline|failure condition|is forbidden|is invalid)"
-"""Ends that would repeat: the deadline of one attempt, the JobSet's own failure, a pod the API server does not take."""
-_FINAL = f"lastRetry.message matches '{REFUSED}'"
+_REPEATING = (
+    "specified deadline",
+    "exceeded its deadline",
+    "is forbidden",
+    "is invalid",
+    # More scratch than the pool gives: the kubelet's three ways to say so.
+    "usage of emptydir volume",
+    "ephemeral local storage usage exceeds",
+    "exceeded its local ephemeral storage",
+)
+REFUSED = f"(?i)({'|'.join(_REPEATING)})"
+"""Ends that would repeat: the deadline of one attempt, its disk, a pod the API server does not take."""
+_SETTLED = ("failure condition", "no matches for kind", "have a resource type", "has been deleted while")
+GIVEN_UP = f"(?i)({'|'.join((*_REPEATING, *_SETTLED))})"
+"""The same for what watches a JobSet: its own failure, a cluster that has none, somebody who removed it."""
 _LOST = f"(lastRetry.status == 'Error' || lastRetry.message matches '{DISRUPTED}')"
 _KILLED = "asInt(lastRetry.exitCode) in [75, 137, 143]"
 _OUT_OF_MEMORY = f"(lastRetry.message matches 'OOMKilled' && asInt(retries) >= {MEMORY_LIMIT})"
@@ -25,12 +57,16 @@ _OUT_OF_MEMORY = f"(lastRetry.message matches 'OOMKilled' && asInt(retries) >= {
 
 def stage() -> dict[str, Any]:
     """Return the strategy of pods that run a stage."""
-    return _strategy(f"!({_FINAL}) && !{_OUT_OF_MEMORY} && ({_LOST} || {_KILLED})")
+    return _strategy(f"!(lastRetry.message matches '{REFUSED}') && !{_OUT_OF_MEMORY} && ({_LOST} || {_KILLED})")
 
 
 def watcher() -> dict[str, Any]:
-    """Return the strategy of pods that only watch a resource: it goes on, and applying it again re-attaches."""
-    return _strategy(f"!({_FINAL}) && ({_LOST} || asInt(lastRetry.exitCode) in [137, 143])")
+    """Return the strategy of pods that only watch a resource: it goes on, and applying it again re-attaches.
+
+    Whatever is not known to be settled is tried again. Argo's executor itself gives up on an API server or an admission
+    webhook that is away for a second, with exit code 1, and the JobSet has trained on in the meantime.
+    """
+    return _strategy(f"!(lastRetry.message matches '{GIVEN_UP}')")
 
 
 def by_attempt(values: Sequence[str]) -> str:
