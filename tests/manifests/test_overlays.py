@@ -229,6 +229,14 @@ def test_every_setting_has_reached_its_place(name: str) -> None:
     assert of_kind(overlay(name), "ConfigMap")["leti-store"]["data"]["AWS_DEFAULT_REGION"] == "us-east-1"
 
 
+@each_overlay
+def test_the_api_server_is_reached_behind_its_service_and_at_the_address_that_pods_dial(name: str) -> None:
+    (rule,) = of_kind(overlay(name), "NetworkPolicy")["leti-api-server"]["spec"]["egress"]
+    assert {port["port"] for port in rule["ports"]} == {443, 6443}
+    blocks = [peer["ipBlock"]["cidr"] for peer in rule["to"]]
+    assert len(blocks) >= 2 and sum(block.endswith(".1/32") for block in blocks) == 1
+
+
 def test_eks_accounts_carry_a_role_each() -> None:
     accounts = of_kind(overlay("eks"), "ServiceAccount")
     roles = {title: each["metadata"].get("annotations", {}) for title, each in accounts.items()}
