@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from leti_ctl import steps
 from stages.contract.run import Run
 from tests.kube.expressions import decide
+from tests.kube.flows import item_scope
 from tests.kube.templating import substitute
 
 Command = tuple[str, ...]
@@ -68,6 +69,6 @@ class Unrolled:
             return
         items = json.loads(substitute(task["withParam"], scope)) if "withParam" in task else [{}]
         for item in items:
-            inner = {**scope, **{f"item.{key}": value for key, value in item.items()}}
+            inner = {**scope, **item_scope(item)[1]}
             listed = substitute(task.get("arguments", {}).get("parameters", []), inner)
             yield from self._template(task["template"], {one["name"]: one["value"] for one in listed}, start)
