@@ -1,6 +1,6 @@
 # leti: `make demo` and `make test` are all a fresh machine needs.
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format bench manifests lock clean
+.PHONY: help demo test soak check format bench manifests lock clean
 PYTHON ?= python3
 STORE ?= leti-store
 SANDBOX ?= gvisor
@@ -18,8 +18,12 @@ demo: .venv/ready ## install everything, then two real iterations on this machin
 
 test: .venv/ready ## every test that needs neither GPU nor cluster (under 15 minutes on 2 cores)
 	@sh scripts/runsc.sh gvisor
-	$(PYTEST) -q -n $(JOBS) -m "not slow"
+	$(PYTEST) -q -n $(JOBS) -m "not slow and not soak"
 	$(PYTEST) -q -n $(JOBS) --dist loadfile -m slow
+
+soak: .venv/ready ## whole runs under faults, a fake cluster among them (about 10 minutes on 2 cores)
+	@sh scripts/runsc.sh gvisor
+	$(PYTEST) -q -n $(JOBS) --dist loadfile --timeout 1200 -m soak
 
 check: .venv/ready ## lint, formatting and types
 	$(BIN)/ruff check .

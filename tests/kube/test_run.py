@@ -30,7 +30,7 @@ from tests.kube.nodes import Nodes
 from tests.models import make_model
 from tests.s3 import S3Server
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.soak
 EXACT = ("problems", "pretraining", "samples", "executions", "examples", "metrics")
 RUN = """
 iterations: 3
