@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from collections.abc import Iterable, Mapping
@@ -20,17 +21,45 @@ _NOTHING = ("", "null", "[]")
 def parse(reported: str) -> list[control.Failure]:
     """Return what the value of `workflow.failures` tells.
 
-    It is a JSON list, or that list quoted once more, or `null`; anything else is kept as one failure with its text: the
-    exit handler must not fail over how a failure was told.
+    It is a JSON list, or that list quoted once more, or `null`, or the beginning of a long list; anything else is kept
+    as one failure with its text: the exit handler must not fail over how a failure was told.
     """
     if reported.strip() in _NOTHING:
         return []
     try:
-        nodes = json.loads(reported)
-        nodes = json.loads(nodes) if isinstance(nodes, str) else nodes
-        return final(nodes or [])
+        return final(_nodes(reported))
     except (ValueError, TypeError, AttributeError):
         return [_failure("workflow", "workflow", reported[:2000], "")]
+
+
+def _nodes(reported: str) -> list[Mapping[str, Any]]:
+    try:
+        nodes = json.loads(reported)
+        return (json.loads(nodes) if isinstance(nodes, str) else nodes) or []
+    except ValueError:
+        return _beginning(_unquoted(reported))
+
+
+def _unquoted(reported: str) -> str:
+    """Return the text within the beginning of a JSON string, whose last escape may have been cut in two."""
+    for end in range(len(reported), max(len(reported) - 6, 0), -1) if reported.startswith('"') else ():
+        with contextlib.suppress(ValueError):
+            return str(json.loads(reported[:end] + '"'))
+    return reported
+
+
+def _beginning(listed: str) -> list[Mapping[str, Any]]:
+    """Return the nodes that a list which was cut off tells in full; `ValueError` where there are none."""
+    found, at, decoder = [], 1, json.JSONDecoder()
+    try:
+        while True:
+            node, at = decoder.raw_decode(listed, at)
+            found.append(node)
+            at += len(listed[at:]) - len(listed[at:].lstrip(", "))
+    except ValueError:
+        if not found:
+            raise
+    return found
 
 
 def final(nodes: Iterable[Mapping[str, Any]]) -> list[control.Failure]:

@@ -164,7 +164,7 @@ class _Parser:
             arguments = self.items(")")
             return lambda: FUNCTIONS[token](*(one() for one in arguments))
         path = [token]
-        while self.peek() in (".", "["):
+        while self.peek() in (".", "[") and self.tokens[self.at + 1 : self.at + 2] != [("sign", ":")]:
             bracket = self.tokens[self.at][1] == "["
             self.at += 1
             path.append(self.member(bracket))
@@ -174,7 +174,16 @@ class _Parser:
             return lambda: FUNCTIONS[name](*(one() for one in arguments))
         if name not in self.scope:
             raise Unresolved(name)
-        return lambda: self.scope[name]
+        return self.beginning(lambda: self.scope[name])
+
+    def beginning(self, value: Thunk) -> Thunk:
+        """Return the first characters of a text where `[:NUMBER]` follows, else the value."""
+        if not self.take("["):
+            return value
+        self.expect(":")
+        end = self.primary()
+        self.expect("]")
+        return lambda: as_text(value())[: _number(end())]
 
     def member(self, bracket: bool) -> str:
         kind, token = self.tokens[self.at] if self.at < len(self.tokens) else ("", "")

@@ -78,3 +78,8 @@ def test_a_tag_that_does_not_resolve_is_kept_or_an_error() -> None:
     assert substitute("{{item.part}}", SCOPE, keep=True) == "{{item.part}}"
     with pytest.raises(Unresolved, match=r"item\.part"):
         substitute("{{item.part}}", SCOPE)
+
+
+def test_the_first_characters_of_a_text() -> None:
+    assert evaluate("workflow.failures[:3]", {"workflow.failures": "abcdef"}) == "abc"
+    assert evaluate("workflow.failures[:9]", {"workflow.failures": "abcdef"}) == "abcdef"

@@ -126,6 +126,16 @@ def test_no_failures_are_told_in_several_ways(text: str) -> None:
     assert failures.parse(text) == []
 
 
+@pytest.mark.parametrize("quoted", [False, True])
+def test_of_an_account_that_was_cut_off_the_whole_nodes_are_kept(quoted: bool) -> None:
+    text = json.dumps(json.dumps(NODES) if quoted else NODES)
+    told = [failures.parse(text[:end]) for end in range(1, len(text))]
+    labels = [[failure.label for failure in found] for found in told]
+    assert labels[0] == ["workflow"] and labels[-1] == ["generate"]
+    assert all(len(found) <= 1 for found in labels)
+    assert labels.index(["generate"]) > labels.index([]) > 0
+
+
 def test_an_account_nobody_can_read_is_kept_as_text(fresh: Run) -> None:
     steps.finalize(fresh, "Error", "{{workflow.failures}}")
     assert [failure.message for failure in control.failures(fresh)] == ["{{workflow.failures}}"]

@@ -18,6 +18,9 @@ from stages.contract.artifacts import STAGES, StageName
 Template = dict[str, Any]
 API = "argoproj.io/v1alpha1"
 PLAN_FOLDER = "/plan"
+FAILURES_CHARS = 60_000
+"""What the exit handler is told of the failures: Linux starts no program with an argument of 128 KiB or more, and when
+every part of a large run fails in all its attempts the list is longer (argo-workflows issue 15471)."""
 DAY = 86_400
 _SMALL = {"cpu": 1, "memory_gib": 1, "memory_retry_gib": (2, 4), "scratch_gib": 1, "deadline_hours": 0.5}
 """What the plan step and the exit handler take of the light pool."""
@@ -223,7 +226,8 @@ def _finish(profile: Profile) -> list[Template]:
         anyway = {"failed": True, "error": True}
         steps.insert(0, [{"name": "reap", "template": "reap", "continueOn": anyway}])
     args = ("--run", "{{workflow.parameters.run-uri}}", "--status", "{{workflow.status}}")
-    finalize = _step(profile, "finalize", ("finalize", *args, "--failures", "{{workflow.failures}}"), ())
+    told = f"{{{{=workflow.failures[:{FAILURES_CHARS}]}}}}"
+    finalize = _step(profile, "finalize", ("finalize", *args, "--failures", told), ())
     return [{"name": "finish", "steps": steps}, finalize]
 
 
