@@ -23,6 +23,7 @@ from botocore.exceptions import (
     ResponseStreamingError,
 )
 from botocore.parsers import ResponseParserError
+from urllib3.exceptions import HTTPError
 
 from stages.contract.errors import StoreError, UsageError
 
@@ -31,12 +32,14 @@ TRIES = 8
 """Of each request; AWS_MAX_ATTEMPTS overrides it."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 20.0
 """Seconds. Each pause is drawn from 0 to a bound that doubles, so that many clients do not come back at once."""
-SURE_FAULTS = (BotoCoreError, ClientError, ResponseParserError)
+SURE_FAULTS = (BotoCoreError, ClientError, HTTPError, ResponseParserError)
+"""What boto3 raises; of an error's body that breaks off it lets urllib3's own error through."""
 PASSING = (
     ConnectionError,
     CredentialRetrievalError,
     FlexibleChecksumError,
     HTTPClientError,
+    HTTPError,
     IncompleteReadError,
     MetadataRetrievalError,
     ResponseParserError,

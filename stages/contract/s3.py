@@ -26,6 +26,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from urllib.parse import parse_qs, urlsplit
@@ -197,6 +198,7 @@ class S3Store(Store):
             raise UsageError(f"store {self.uri}: dialect {dialect!r}; write aws or gcs")
         host = urlsplit(client.meta.endpoint_url).hostname or ""
         self.is_google = dialect == "gcs" or (dialect is None and gcs.is_google(host))
+        client.meta.events.register("before-call.s3", _send_at_once)
         if self.is_google:
 
             def to_google(request: Any, **_: Any) -> None:
@@ -322,6 +324,13 @@ class S3Store(Store):
         except KeyError:
             return None
         return head["Metadata"].get("writer", "")
+
+
+def _send_at_once(params: Any, **_: Any) -> None:
+    """Do not ask the server whether it will take a small body: that costs a round trip, and saves nothing."""
+    body = params.get("body")
+    if isinstance(body, BytesIO) and body.getbuffer().nbytes <= CHUNK_BYTES:
+        params["headers"].pop("Expect", None)
 
 
 def _chunks(data: bytes) -> Iterator[bytes]:

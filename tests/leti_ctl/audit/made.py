@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,10 +11,11 @@ from pathlib import Path
 from leti_ctl.pipeline import Unit, plan
 from stages.build.stage import build
 from stages.contract.artifacts import Input, inputs, parse_ref
+from stages.contract.errors import RetryableError
 from stages.contract.records import Problem, StepLog
 from stages.contract.run import Run
 from stages.contract.spec import RunSpec
-from stages.contract.store import LocalStore
+from stages.contract.store import LocalStore, Store
 from stages.entrypoint import Job
 from stages.evaluate.stage import evaluate
 from stages.execute.stage import run as execute
@@ -48,21 +50,36 @@ def make_spec(folder: Path) -> RunSpec:
     )
 
 
-def make_run(folder: Path) -> Run:
-    """Make the run `made` in `folder/store`, every unit of it in graph order."""
-    run = Run(LocalStore(folder / "store"), "made")
-    run.create(make_spec(folder))
+def make_run(folder: Path, store: Store | None = None, spec: RunSpec | None = None, *, tries: int = 1) -> Run:
+    """Make the run `made` in a store, `folder/store` if none is given, every unit of it in graph order.
+
+    A unit that fails in a way that another try may cure is tried so many times in all, as drivers do.
+    """
+    run = Run(store or LocalStore(folder / "store"), "made")
+    run.create(spec or make_spec(folder))
     for unit in plan(run.spec).units:
-        with _job(run, unit, folder) as job:
-            {"prepare": _prepare, "train": _train, "generate": generate, "execute": execute, "build": build,
-             "evaluate": evaluate}[unit.stage](job)  # fmt: skip
+        for attempt in range(tries):
+            try:
+                _work(run, unit, folder)
+                break
+            except RetryableError:
+                if attempt + 1 == tries:
+                    raise
     return run
+
+
+def _work(run: Run, unit: Unit, folder: Path) -> None:
+    """Do what the unit's container does, which ends at once where everything is committed."""
+    if all(run.find_part(ref, unit.part) for ref in unit.outputs(run.spec)):
+        return
+    with _job(run, unit, folder) as job:
+        {"prepare": _prepare, "train": _train, "generate": generate, "execute": execute, "build": build,
+         "evaluate": evaluate}[unit.stage](job)  # fmt: skip
 
 
 @contextmanager
 def _job(run: Run, unit: Unit, folder: Path) -> Iterator[Job]:
-    scratch = folder / unit.id
-    scratch.mkdir()
+    scratch = Path(tempfile.mkdtemp(prefix=unit.id, dir=folder))
     yield Job(run, unit.stage, unit.iteration, unit.split, unit.part, scratch)
 
 

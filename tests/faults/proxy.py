@@ -1,0 +1,250 @@
+"""A faulty network and a faulty S3: an HTTP proxy in front of the tests' server, with a seeded plan of what goes wrong.
+
+Faults that pass come at random, most of them one at a time, some as storms. Faults that stay (`refuse`) are those that
+only somebody can cure: expired credentials, a wrong clock, a bucket nobody may read.
+"""
+
+from __future__ import annotations
+
+import http.client
+import random
+import re
+import socket
+import struct
+import threading
+import time
+from collections import Counter
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import TracebackType
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+UPLOADS, READS, ANY = {"PUT", "POST"}, {"GET"}, {"GET", "PUT", "POST", "DELETE", "HEAD"}
+KINDS: dict[str, set[str]] = {
+    "error 500": ANY,
+    "error 503": ANY,
+    "slow down": ANY,
+    "storm": ANY,
+    "reset": ANY,
+    "reset in the middle of a body": UPLOADS,
+    "lost reply": ANY,
+    "lost reply, error instead": UPLOADS,
+    "body cut on its way up": {"PUT"},
+    "body altered on its way up": {"PUT"},
+    "body cut on its way down": READS,
+    "body altered on its way down": READS,
+    "slow link": UPLOADS | READS,
+    "listing that lags": READS,
+}
+"""Every fault that passes, and the methods it can happen to."""
+STORM = 4
+"""Requests that a storm refuses, one after the other."""
+LAG = 3
+"""The newest objects that a lagging listing does not show."""
+
+
+class Reply(NamedTuple):
+    """An answer from the server behind, or one in its stead."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+
+class Plan:
+    """Draws what happens to each request, and counts it."""
+
+    def __init__(self, seed: int, rate: float) -> None:
+        self.rate = rate
+        self.counts: Counter[str] = Counter()
+        self._random, self._lock, self._storm = random.Random(seed), threading.Lock(), 0
+
+    def draw(self, method: str, *, is_object: bool, is_list: bool) -> str | None:
+        """Return the kind of fault that happens to a request, or None."""
+        with self._lock:
+            if self._storm:
+                self._storm -= 1
+                self.counts["storm"] += 1
+                return "storm"
+            if self._random.random() >= self.rate:
+                return None
+            kind = self._random.choice([kind for kind in KINDS if method in KINDS[kind]])
+            # Without encryption nothing tells of an altered listing; of an altered object its checksum does.
+            if (kind == "body altered on its way down" and not is_object) or (
+                kind == "listing that lags" and not is_list
+            ):
+                return None
+            if kind == "storm":
+                self._storm = self._random.randrange(STORM)
+            self.counts[kind] += 1
+            return kind
+
+    def place(self, size: int) -> int:
+        """Return where in a body of `size` bytes it happens."""
+        with self._lock:
+            return self._random.randrange(size)
+
+
+class FaultyS3:
+    """A context manager; `url` is the endpoint of the proxy in front of `server_url`."""
+
+    def __init__(self, server_url: str, seed: int = 0, rate: float = 0.2) -> None:
+        self.behind = urlsplit(server_url).netloc
+        self.plan = Plan(seed, rate)
+        self.refuse: str | None = None
+        """Code of the error that every upload is refused with, until it is None again."""
+        self.refuse_after = 0
+        """Uploads that go well before."""
+        self.newest: list[str] = []
+
+    def __enter__(self) -> FaultyS3:
+        front = self
+
+        class Bound(_Handler):
+            proxy = front
+
+        self._server = _Server(("127.0.0.1", 0), Bound)
+        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+        self._thread.start()
+        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+    def forward(self, method: str, target: str, headers: dict[str, str], body: bytes) -> Reply:
+        """Return what the server behind answers."""
+        connection = http.client.HTTPConnection(self.behind, timeout=60)
+        connection.request(method, target, body, headers)
+        answer = connection.getresponse()
+        data = answer.read()
+        connection.close()
+        if method == "PUT" and answer.status == 200 and "?" not in target:
+            self.newest = [*self.newest[-LAG + 1 :], target.split("/", 2)[-1]]
+        kept = {name: value for name, value in answer.getheaders() if name.lower() not in HOP}
+        return Reply(answer.status, kept, data)
+
+
+HOP = ("connection", "transfer-encoding", "content-length", "server", "keep-alive")
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 128
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A client that hangs up is no news here."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    wbufsize = 1 << 16
+    proxy: FaultyS3
+
+    def handle_expect_100(self) -> bool:
+        """Ask for the body at once; the client waits."""
+        super().handle_expect_100()
+        self.wfile.flush()
+        return True
+
+    def _any(self) -> None:
+        proxy, method = self.proxy, self.command
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        headers = {name: value for name, value in self.headers.items() if name.lower() != "expect"}
+        if proxy.refuse and method in UPLOADS:
+            proxy.refuse_after -= 1
+            if proxy.refuse_after < 0:
+                self._send(_error(403, proxy.refuse))
+                return
+        is_list = "list-type=2" in self.path
+        kind = proxy.plan.draw(method, is_object=not is_list and len(self.path.split("/")) > 3, is_list=is_list)
+        if kind == "body altered on its way up":
+            body = self._altered(body)
+        if self._before(kind):
+            return
+        reply = proxy.forward(method, self.path, headers, body)
+        self._after(kind, reply)
+
+    do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = _any
+
+    def _before(self, kind: str | None) -> bool:
+        """Do what goes wrong before the server has seen the request; True where it never does."""
+        errors = {"error 500": (500, "InternalError"), "error 503": (503, "ServiceUnavailable")}
+        errors |= {"slow down": (503, "SlowDown"), "storm": (503, "SlowDown")}
+        errors |= {"body cut on its way up": (400, "IncompleteBody")}
+        if kind in errors:
+            self._send(_error(*errors[kind]))
+        elif kind in ("reset", "reset in the middle of a body"):
+            self._reset()
+        else:
+            return False
+        return True
+
+    def _after(self, kind: str | None, reply: Reply) -> None:
+        """Do what goes wrong with the server's answer."""
+        if kind == "lost reply":
+            self._reset()
+        elif kind == "lost reply, error instead":
+            self._send(_error(500, "InternalError"))
+        elif kind == "body cut on its way down" and reply.body:
+            self._send(reply, keep=self.proxy.plan.place(len(reply.body)))
+            self._reset()
+        elif kind == "body altered on its way down" and reply.status in (200, 206):
+            self._send(reply._replace(body=self._altered(reply.body)))
+        elif kind == "listing that lags":
+            self._send(reply._replace(body=_without(reply.body, self.proxy.newest)))
+        else:
+            self._send(reply, slowly=kind == "slow link")
+
+    def _altered(self, body: bytes) -> bytes:
+        if not body:
+            return body
+        place = self.proxy.plan.place(len(body) * 8)
+        changed = bytearray(body)
+        changed[place // 8] ^= 1 << place % 8
+        return bytes(changed)
+
+    def _send(self, reply: Reply, *, keep: int | None = None, slowly: bool = False) -> None:
+        self.send_response_only(reply.status)
+        for name, value in reply.headers.items():
+            self.send_header(name, value)
+        if self.command != "HEAD" or "Content-Length" not in reply.headers:
+            self.send_header("Content-Length", str(len(reply.body)))
+        self.end_headers()
+        body = b"" if self.command == "HEAD" else reply.body[:keep]
+        step = max(1, len(body) // 4) if slowly else max(1, len(body))
+        for start in range(0, len(body), step):
+            self.wfile.write(body[start : start + step])
+            if slowly:
+                self.wfile.flush()
+                time.sleep(0.01)
+
+    def _reset(self) -> None:
+        """Close the connection so that the other side sees a reset."""
+        self.wfile.flush()
+        self.close_connection = True
+        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.connection.close()
+
+    def log_message(self, *_: object) -> None:
+        """Keep the test's output for the test."""
+
+
+def _error(status: int, code: str) -> Reply:
+    body = f"<Error><Code>{code}</Code><Message>ordered by a test</Message></Error>".encode()
+    date = time.strftime("%a, %d %b %Y %H:%M:%S GMT", time.gmtime(time.time() - 3600))
+    return Reply(status, {"Content-Type": "application/xml", "Date": date}, body)
+
+
+def _without(listing: bytes, keys: list[str]) -> bytes:
+    """Return a listing that does not show these keys yet."""
+    for key in keys:
+        listing = re.sub(
+            rb"<Contents><Key>" + re.escape(key.encode()) + rb"</Key>.*?</Contents>", b"", listing, flags=re.S
+        )
+    return listing
