@@ -29,7 +29,7 @@ GATES: dict[str, tuple[str, ...]] = {
     "pyarrow": ("stages.prepare", "stages.build", "stages.train", "leti_ctl.audit", "leti_ctl.reader"),
     "datasets": ("stages.prepare", "stages.tasks"),
     "boto3": ("stages.contract.s3",),
-    "botocore": ("stages.contract.s3", "stages.contract.retry", "stages.contract.gcs"),
+    "botocore": ("stages.contract.s3", "stages.contract.retry", "stages.contract.gcs", "stages.contract.wire"),
     "mypy_boto3_s3": ("stages.contract.s3",),
     "kubernetes": ("leti_ctl.backends.argo",),
     "argo_workflows": ("leti_ctl.backends.argo",),

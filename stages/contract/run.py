@@ -155,10 +155,10 @@ class Run:
             facts=dict(commit.facts),
             made=commit.made,
         )
-        key = self.key(self._part_key(commit.ref, commit.part))
+        name = self._part_key(commit.ref, commit.part)
         record = record.sealed()
-        won = self.store.put_if_absent(key, record.model_dump_json(indent=2).encode())
-        self._seal(commit.ref)
+        won = self.store.put_if_absent(self.key(name), record.model_dump_json(indent=2).encode())
+        self._seal(commit.ref, known=name)
         return record if won else self._winner(commit.ref, commit.part)
 
     def input(self, ref: Ref, part: Part | None = None) -> Input:
@@ -280,9 +280,13 @@ class Run:
         found = side_by_side(lambda name: self._read_record(name, PartRecord), names, [0] * len(names))
         return [self._of(ref, record, name) for record, name in zip(found, names, strict=True) if record]
 
-    def _seal(self, ref: Ref, *, by_name: bool = False) -> Index | None:
-        """Write the index if every part is there; return it, or None while parts are missing."""
+    def _seal(self, ref: Ref, *, known: str = "", by_name: bool = False) -> Index | None:
+        """Write the index if every part is there; return it, or None while parts are missing.
+
+        A listing may lag behind: `known` is there whether it is listed or not, `by_name` asks for every part.
+        """
         names = self._part_names(ref)
+        names = sorted({*names, known}) if known else names
         if by_name:
             parts = _division(names[0]) if names else 1
             names = [self._part_key(ref, Part(number, parts)) for number in range(parts)]

@@ -1,0 +1,89 @@
+"""Each contender as a process of its own: `python -m benchmarks.store.contenders WHO up|down URL FOLDER KEY`."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from leti_ctl.audit.report import audit
+from stages.contract.artifacts import Made, Part, Ref
+from stages.contract.run import Commit, Run
+from stages.contract.s3 import S3Store
+from stages.contract.spec import RunSpec
+
+BUCKET = "bench"
+CHECKPOINT = Ref("checkpoint", 0)
+MADE = Made(started_at="2026-01-01T00:00:00+00:00", seconds=0, host="here")
+
+
+def ours(direction: str, url: str, folder: Path, key: str) -> None:
+    """A stage's own way: commit a folder artifact, fetch it, every byte hashed both times."""
+    run = Run(S3Store(f"s3://{BUCKET}/ours?endpoint_url={url}"), key)
+    if direction == "up":
+        run.create(RunSpec())
+        files = {path: 0 for path in sorted(folder.iterdir())}
+        run.commit(Commit(CHECKPOINT, Part(), files, (), seed=0, made=MADE, root=folder))
+    else:
+        run.fetch(CHECKPOINT, folder)
+
+
+def boto3_defaults(direction: str, url: str, folder: Path, key: str) -> None:
+    """boto3's TransferManager as it comes."""
+    import boto3
+    from s3transfer.manager import TransferManager
+
+    client = boto3.client("s3", endpoint_url=url)
+    with TransferManager(client) as manager:
+        if direction == "up":
+            for path in folder.iterdir():
+                manager.upload(str(path), BUCKET, f"{key}/{path.name}")
+        else:
+            pages = client.get_paginator("list_objects_v2").paginate(Bucket=BUCKET, Prefix=f"{key}/")
+            for item in (item for page in pages for item in page["Contents"]):
+                manager.download(BUCKET, item["Key"], str(folder / item["Key"].rpartition("/")[2]))
+
+
+def aws_cli(direction: str, url: str, folder: Path, key: str) -> None:
+    """`aws s3 cp --recursive` as it comes."""
+    ends = [str(folder), f"s3://{BUCKET}/{key}"]
+    command = [shutil.which("aws") or "aws", "--endpoint-url", url, "s3", "cp", "--recursive", "--only-show-errors"]
+    subprocess.run([*command, *(ends if direction == "up" else ends[::-1])], check=True)
+
+
+def audit_ours(direction: str, url: str, folder: Path, key: str) -> None:
+    """The audit of a run; every object it has is read and hashed."""
+    report = audit(Run(S3Store(f"s3://{BUCKET}/ours?endpoint_url={url}"), key))
+    assert not [finding for finding in report.findings if finding.check in ("checksum", "existence", "size")]
+    print(report.objects)
+
+
+def audit_sequential(direction: str, url: str, folder: Path, key: str) -> None:
+    """What a script does: for each object of the index HEAD, GET and hash, one after the other."""
+    import boto3
+
+    client = boto3.client("s3", endpoint_url=url)
+    index = Run(S3Store(f"s3://{BUCKET}/ours?endpoint_url={url}"), key).get_index(CHECKPOINT)
+    for item in index.objects:
+        place = {"Bucket": BUCKET, "Key": f"ours/runs/{key}/{item.key}"}
+        assert client.head_object(**place)["ContentLength"] == item.size  # type: ignore[arg-type]
+        body = client.get_object(**place)["Body"].read()  # type: ignore[arg-type]
+        assert hashlib.sha256(body).hexdigest() == item.sha256
+    print(len(index.objects))
+
+
+CONTENDERS: dict[str, Callable[[str, str, Path, str], None]] = {
+    "leti": ours,
+    "boto3": boto3_defaults,
+    "aws": aws_cli,
+    "audit": audit_ours,
+    "sequential": audit_sequential,
+}
+
+
+if __name__ == "__main__":
+    who, direction, url, folder, key = sys.argv[1:]
+    CONTENDERS[who](direction, url, Path(folder), key)
