@@ -70,7 +70,8 @@ class Pool(Section):
     memory_gib: PositiveInt
     """Memory of the first attempt."""
     memory_retry_gib: tuple[PositiveInt, ...] = ()
-    """Memory of the second attempt, the third, ...; the last figure holds for all that follow."""
+    """Memory of the second attempt, the third, ... when the one before was killed for its memory; the last figure
+    holds for all that follow."""
     device: Device | None = None
     """Accelerators; null for none."""
     price: str | None = None

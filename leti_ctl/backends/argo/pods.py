@@ -166,7 +166,7 @@ def patch(profile: Profile, pool: Pool, *, sandboxed: bool = False, devices: str
         spec["affinity"] = spot_affinity(pool.spot, retries.until_attempt(pool.spot.attempts, "In", "NotIn"))
     main: dict[str, Any] = {}
     if pool.memory_retry_gib:
-        memory = retries.by_attempt([f"{size}Gi" for size in (pool.memory_gib, *pool.memory_retry_gib)])
+        memory = retries.memory([f"{size}Gi" for size in (pool.memory_gib, *pool.memory_retry_gib)])
         main = {"requests": {"memory": memory}, "limits": {"memory": memory}}
     if devices and pool.device:
         main = {**main, "limits": {**main.get("limits", {}), pool.device.resource: devices}}

@@ -33,13 +33,19 @@ _DISRUPTIONS = (
 )
 DISRUPTED = f"(?i)({'|'.join(_DISRUPTIONS)})"
 LIMIT = 10
-MEMORY_LIMIT = 3
-"""Attempts after the first that may follow a pod killed for its memory; by then it has had the most there is."""
+MEMORY_LIMIT = 4
+"""The attempt (from 0) after which being killed for memory is final: it has had the most there is, even where the first
+attempts were preempted and told nothing about memory."""
+_OUTGREW = "OOMKilled|exit code 1(28|37)"
+"""How it shows. Where the kernel kills gVisor's Sentry and with it all containers of the pod, the reason may be missing
+and the exit code is 128 before gVisor's September 2026 (gvisor issues 2433 and 14679)."""
 _REPEATING = (
     "specified deadline",
     "exceeded its deadline",
     "is forbidden",
     "is invalid",
+    # The runtime cannot start the image's command; its exit code, 128, is a killed sandbox's too.
+    "starterror",
     # More scratch than the pool gives: the kubelet's three ways to say so.
     "usage of emptydir volume",
     "ephemeral local storage usage exceeds",
@@ -51,8 +57,8 @@ _SETTLED = ("failure condition", "no matches for kind", "have a resource type", 
 GIVEN_UP = f"(?i)({'|'.join((*_REPEATING, *_SETTLED))})"
 """The same for what watches a JobSet: its own failure, a cluster that has none, somebody who removed it."""
 _LOST = f"(lastRetry.status == 'Error' || lastRetry.message matches '{DISRUPTED}')"
-_KILLED = "asInt(lastRetry.exitCode) in [75, 137, 143]"
-_OUT_OF_MEMORY = f"(lastRetry.message matches 'OOMKilled' && asInt(retries) >= {MEMORY_LIMIT})"
+_KILLED = "asInt(lastRetry.exitCode) in [75, 128, 137, 143]"
+_OUT_OF_MEMORY = f"(lastRetry.message matches 'OOMKilled|exit code 128' && asInt(retries) >= {MEMORY_LIMIT})"
 
 
 def stage() -> dict[str, Any]:
@@ -69,14 +75,18 @@ def watcher() -> dict[str, Any]:
     return _strategy(f"!(lastRetry.message matches '{GIVEN_UP}')")
 
 
-def by_attempt(values: Sequence[str]) -> str:
-    """Return the expression for the first value in the first attempt, the second in the second, the last ever after."""
-    *first, last = values
+def memory(values: Sequence[str]) -> str:
+    """Return the expression for the first value, and for a larger one after an attempt that was killed for its memory.
+
+    That is the second value in the second attempt, the third in the third, the last ever after. A pod that was merely
+    preempted asks for what it had: machines of the pool may have no more, and it would wait for ever.
+    """
+    first, *more = values
+    *grown, last = more or [first]
     text = f"'{last}'"
-    for number, value in reversed(list(enumerate(first))):
-        rest = f"({text})" if "?" in text else text
-        text = f"asInt(retries) == {number} ? '{value}' : {rest}"
-    return f"{{{{={text}}}}}"
+    for number, value in reversed(list(enumerate(grown, start=1))):
+        text = f"(asInt(retries) == {number} ? '{value}' : {text})"
+    return f"{{{{=lastRetry.message matches '{_OUTGREW}' ? {text} : '{first}'}}}}"
 
 
 def until_attempt(number: int, before: str, after: str) -> str:

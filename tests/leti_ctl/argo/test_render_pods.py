@@ -27,6 +27,7 @@ PARAMETERS = {
     "image-ctl": "ctl", "image-execute": "execute", "image-cpu": "cpu", "image-accelerator": "gpu",
 }  # fmt: skip
 SCOPE = {f"workflow.parameters.{name}": value for name, value in PARAMETERS.items()} | {"workflow.namespace": "leti"}
+FIRST = SCOPE | {"retries": "0", "lastRetry.message": ""}
 FILES_PODS_WRITE = {"/scratch", "/tmp", "/plan", "/dev/shm"}
 
 
@@ -46,7 +47,7 @@ def containers(profile: str) -> Iterator[tuple[str, dict[str, Any], dict[str, An
 def at(template: dict[str, Any], unit: Unit, retry: int = 0) -> dict[str, Any]:
     """Return a template as Argo fills it in for a unit's attempt."""
     given_to = {"iteration": str(unit.iteration), "split": unit.split, "part": str(unit.part)}
-    scope = SCOPE | {f"inputs.parameters.{name}": value for name, value in given_to.items()} | {"retries": str(retry)}
+    scope = FIRST | {f"inputs.parameters.{name}": value for name, value in given_to.items()} | {"retries": str(retry)}
     filled: dict[str, Any] = substitute(template, scope)
     return filled
 
@@ -103,7 +104,7 @@ def test_every_container_is_as_pod_security_restricted_wants_it(profile: str) ->
 @pytest.mark.parametrize("profile", profile_names())
 def test_only_execute_runs_behind_the_outer_wall_and_with_the_narrow_identity(profile: str) -> None:
     for name, template, container in containers(profile):
-        patch = json.loads(substitute(template["podSpecPatch"], SCOPE | {"retries": "0"}))
+        patch = json.loads(substitute(template["podSpecPatch"], FIRST))
         secrets = {one["secretRef"]["name"] for one in container["envFrom"] if "secretRef" in one}
         untrusted = template["metadata"]["labels"].get("leti.dev/untrusted") == "true"
         assert untrusted == (name == "execute")
@@ -130,7 +131,8 @@ def test_gvisor_is_told_to_share_argos_volume_where_nobody_else_tells_it(profile
 def test_a_patch_is_json_whose_memory_never_shrinks_and_whose_spot_gives_way(profile: str, retry: int) -> None:
     loaded = load_profile(profile)
     for name, template, container in containers(profile):
-        patch = json.loads(substitute(template["podSpecPatch"], SCOPE | {"retries": str(retry)}))
+        last = {"retries": str(retry), "lastRetry.message": OUT_OF_MEMORY if retry else ""}
+        patch = json.loads(substitute(template["podSpecPatch"], SCOPE | last))
         assert patch["terminationGracePeriodSeconds"] >= 15
         assert all(one["name"] == "main" for one in patch.get("containers", []))
         pool = _pool(loaded, name)
@@ -167,7 +169,7 @@ def test_archived_logs_are_those_of_trusted_pods() -> None:
 
 def test_a_training_pod_takes_one_accelerator_per_process() -> None:
     template = templates("generic", "train_backend=pod", "pools.train.device.count=8")["train"]
-    patch = json.loads(substitute(template["podSpecPatch"], SCOPE | {"retries": "0"}))
+    patch = json.loads(substitute(template["podSpecPatch"], FIRST))
     assert patch["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] == "4"
 
 
@@ -188,15 +190,21 @@ def test_what_a_pool_asks_for_is_rendered() -> None:
     assert (scratch["storageClassName"], scratch["resources"]["requests"]["storage"]) == ("fast", "7Gi")
 
 
-@given(st.lists(st.sampled_from(["1Gi", "2Gi", "3Gi"]), min_size=1, max_size=5), st.integers(0, 9))
-def test_the_value_of_an_attempt_is_its_own_or_the_last(values: list[str], attempt: int) -> None:
-    text = retries.by_attempt(values)
-    assert substitute(text, {"retries": str(attempt)}) == values[min(attempt, len(values) - 1)]
-
-
 OUT_OF_MEMORY = "main: OOMKilled (exit code 137)"
 SHUTDOWN = "Pod was terminated in response to imminent node shutdown."
 DEADLINE = "Pod was active on the node longer than the specified deadline"
+
+
+@given(st.lists(st.sampled_from(["1Gi", "2Gi", "3Gi"]), min_size=1, max_size=5), st.integers(1, 9))
+def test_memory_grows_with_the_attempts_where_it_was_too_little_and_not_otherwise(
+    values: list[str], attempt: int
+) -> None:
+    text = retries.memory(values)
+    scope = {"retries": str(attempt)}
+    for message in (OUT_OF_MEMORY, "main: Error (exit code 128)"):
+        assert substitute(text, {**scope, "lastRetry.message": message}) == values[min(attempt, len(values) - 1)]
+    for message in ("", "pod deleted", SHUTDOWN, "main: Error (exit code 143)"):
+        assert substitute(text, {**scope, "lastRetry.message": message}) == values[0]
 
 
 @pytest.mark.parametrize(
@@ -216,8 +224,11 @@ DEADLINE = "Pod was active on the node longer than the specified deadline"
         ("Failed", 75, "main: Error (exit code 75)", 5, True),
         ("Failed", 143, "main: Error (exit code 143)", 0, True),
         ("Failed", 137, OUT_OF_MEMORY, 0, True),
-        ("Failed", 137, OUT_OF_MEMORY, 2, True),
-        ("Failed", 137, OUT_OF_MEMORY, 3, False),
+        ("Failed", 137, OUT_OF_MEMORY, 3, True),
+        ("Failed", 137, OUT_OF_MEMORY, 4, False),
+        ("Failed", 128, "main: Error (exit code 128)", 3, True),
+        ("Failed", 128, "main: OOMKilled (exit code 128)", 4, False),
+        ("Failed", 128, 'main: StartError (exit code 128): exec: "python": not found', 0, False),
         ("Failed", 1, "main: Error (exit code 1)", 0, False),
         ("Failed", 143, DEADLINE, 0, False),
         ("Error", -1, 'pods "x" is forbidden: pod rejected: RuntimeClass "gvisor" not found', 0, False),
