@@ -141,6 +141,7 @@ class Judge:
         pending = deque(range(len(programs)))
         attempts = dict.fromkeys(pending, 0)
         missing = len(programs)
+        self._drop_unfinished()
         for number in [number for number in pending if _size(programs[number]) > wire.LARGEST // 2]:
             pending.remove(number)
             missing -= 1
@@ -161,6 +162,17 @@ class Judge:
                     else:
                         missing -= 1
                         yield number, verdict
+
+    def _drop_unfinished(self) -> None:
+        """New sandboxes for workers that still have programs of a run which was not read to its end: their verdicts
+        would be taken for this run's.
+        """
+        for worker in self._workers:
+            if worker.sent:
+                worker.sandbox.close()
+                worker.sent.clear()
+                worker.sandbox = self._begin()
+                worker.sandbox.wait()
 
     def _feed(self, worker: _Worker, pending: deque[int], programs: list[Program]) -> None:
         while pending and len(worker.sent) < WINDOW:

@@ -22,6 +22,7 @@ class Ledger:
     """The shared containers by number. The sides count in opposite directions, so that numbers never meet."""
 
     def __init__(self, step: int) -> None:
+        self.step = step
         self.fresh = itertools.count(step, step)
         self.items: dict[int, Any] = {}
         self.numbers: dict[int, int] = {}
@@ -48,6 +49,8 @@ class Ledger:
             if number not in self.items:
                 raise codec.CodecError("reference to nothing")
             return self.items[number]
+        if number * self.step >= 0:
+            raise codec.CodecError("a number of this side's")
         item = decoder.empty(content)
         if number in self.items:
             raise codec.CodecError("a container is new twice")

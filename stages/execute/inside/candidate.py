@@ -30,6 +30,10 @@ MOST_GLOBALS = 1000
 ROOMY_PART = 4
 """A shared candidate whose memory ever grew by more than this part of the limit serves nobody else."""
 
+_builtins, _execute, _load = vars(builtins), exec, marshal.loads
+_trace, _profile = sys.settrace, sys.setprofile
+"""Of the interpreter as it was before the solution had it."""
+
 
 def main(channel: wire.Channel, config: dict[str, Any], shared: bool) -> None:
     """Answer the referee until it closes."""
@@ -185,9 +189,16 @@ class Candidate:
         return unchanged and _peak_kib() < self.most_kib
 
     def tests(self, request: dict[str, Any], blob: bytes) -> dict[str, Any]:
-        """Execute tests that need the solution's own namespace. Only where all of them ran is the nonce sent back."""
-        self.codes.append(marshal.loads(blob))
-        exec(self.codes[-1], self.namespace)
+        """Execute tests that need the solution's own namespace. Only where all of them ran is the nonce sent back.
+
+        What the solution did to the interpreter does not hold for them: built-ins are as they were, nobody traces.
+        """
+        _trace(None)
+        _profile(None)
+        _builtins.update(self.builtins)
+        code = _load(blob)
+        self.codes.append(code)
+        _execute(code, self.namespace)
         return {"value": request["nonce"]}
 
     def call(self, request: dict[str, Any], blob: bytes) -> dict[str, Any]:

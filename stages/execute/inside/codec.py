@@ -315,14 +315,19 @@ _named_tuples: dict[tuple[str, tuple[str, ...]], type] = {}
 
 
 def named_tuple(name: str, fields: tuple[str, ...]) -> type:
-    """One class per shape. Field names are checked first: `namedtuple` makes source text of them."""
+    """One class per shape."""
     if (name, fields) not in _named_tuples:
-        if len(fields) > 100 or not all(part.isidentifier() and len(part) <= 100 for part in (name, *fields)):
-            raise CodecError("not the fields of a named tuple")
         if len(_named_tuples) > 1000:
             _named_tuples.clear()
-        _named_tuples[name, fields] = namedtuple(name, fields)
+        _named_tuples[name, fields] = fresh_named_tuple(name, fields)
     return _named_tuples[name, fields]
+
+
+def fresh_named_tuple(name: str, fields: tuple[str, ...]) -> type:
+    """A class that nobody else has. Field names are checked first: `namedtuple` makes source text of them."""
+    if len(fields) > 100 or not all(part.isidentifier() and len(part) <= 100 for part in (name, *fields)):
+        raise CodecError("not the fields of a named tuple")
+    return namedtuple(name, fields)
 
 
 def _read_timezone(payload: Tree) -> timezone | None:

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Iterator
+from numbers import Number
 from typing import TYPE_CHECKING, Any
 
 from stages.execute.inside import operations
@@ -23,7 +24,15 @@ from stages.execute.inside import operations
 if TYPE_CHECKING:
     from stages.execute.inside.remote import Session
 
-DIFFERENCES = frozenset({"sub", "truediv", "floordiv", "mod", "and", "xor", "divmod"})
+DIFFERENCES = frozenset({"sub", "truediv", "floordiv", "mod", "and", "or", "xor", "divmod"})
+QUESTIONS = frozenset(
+    """count difference endswith find index intersection is_integer isalnum isalpha isascii isdecimal isdigit isdisjoint
+    isidentifier islower isnumeric isprintable isspace issubset issuperset istitle isupper rfind rindex startswith
+    symmetric_difference union""".split()  # noqa: SIM905
+)
+"""Methods of built-in types that say how a value compares with plain data: of an object that derives from such a type
+they are answered by what it holds.
+"""
 NUMERIC = ("int", "float", "complex", "index", "bool", "abs", "floor", "ceil", "trunc", "round")
 """Special methods that make a number or a truth of an object."""
 SLOTS = ("_leti_base", "_leti_number", "_leti_origin")
@@ -124,6 +133,8 @@ class Handle:
         return getattr(kind, "_leti_stands_for", None) or kind
 
     def __getattr__(self, name: str) -> Any:
+        if name in QUESTIONS and self._leti_origin == FOUND and hasattr(type(self._leti_base), name):
+            return getattr(self._leti_plain(), name)
         return self._leti_home.ask(op="get", handle=self._leti_number, name=name)
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -256,17 +267,26 @@ def _calculate(name: str, *, reflected: bool = False, in_place: bool = False) ->
         base = _base_of(self)
         if base is not None and not in_place and (stem not in type(self)._leti_own or name in DIFFERENCES):
             return operations.OPERATIONS[name](*((other, base) if reflected else (base, other)), *more)
-        if name not in DIFFERENCES and origin != DIFFERENCE:
+        if origin != DIFFERENCE and not _may_be_comparison(name, origin, other):
             return _result(operate(self, asked, *sides, *more), origin)
-        return _difference(self, asked, sides) if origin else NotImplemented
+        return _difference(self, asked, sides) if origin or name == "add" else NotImplemented
 
     return method
 
 
+def _may_be_comparison(name: str, origin: int, other: object) -> bool:
+    """Whether an operation could stand for one. `f(1) + -1.5` is a difference as well; `sum` adds to 0."""
+    return name in DIFFERENCES or (name == "add" and origin == FOUND and isinstance(other, Number) and bool(other))
+
+
 def _difference(self: Any, name: str, sides: tuple[object, ...]) -> Any:
-    """An operation that may stand for a comparison: its result is an object, or there is none."""
+    """An operation that may stand for a comparison: its result is an object that holds no plain value, or there is
+    none.
+    """
     value = operate(self, name, *sides)
-    return _result(value, DIFFERENCE) if isinstance(value, Handle) else NotImplemented
+    if not isinstance(value, Handle) or value._leti_base is not None:
+        return NotImplemented
+    return _result(value, DIFFERENCE)
 
 
 def _result(value: Any, origin: int) -> Any:
@@ -280,7 +300,7 @@ def _result(value: Any, origin: int) -> Any:
 
 def _contains(self: Any, item: object) -> bool:
     base = _base_of(self)
-    if base is not None and "contains" not in type(self)._leti_own:
+    if base is not None and ("contains" not in type(self)._leti_own or _origin_of(self) == FOUND):
         return item in base
     session = self._leti_home
     if is_remote(item) or (_origin_of(self) == MADE and type(self) in session.treated_as_classes):

@@ -13,7 +13,7 @@ from typing import Any
 
 from stages.execute.inside import certify, operations
 
-ITERATORS = frozenset({"builtins", "itertools"})
+ITERATORS = frozenset({"builtins", "itertools", "_collections", "array"})
 """Modules whose iterators do no more than iterate."""
 STREAMS = (io.StringIO, io.BytesIO)
 PLAIN_MODULES = frozenset({"builtins", "abc", "typing", "enum", "collections", "collections.abc"})
@@ -73,11 +73,19 @@ def _get(target: Any, name: object) -> Any:
 
 
 def _set(target: Any, name: object, value: object) -> None:
-    setattr(target, _checked(target, name), value)
+    setattr(target, _replaceable(target, name), value)
 
 
 def _delete(target: Any, name: object) -> None:
-    delattr(target, _checked(target, name))
+    delattr(target, _replaceable(target, name))
+
+
+def _replaceable(target: object, name: object) -> str:
+    """Not a method: with those the tests judge."""
+    checked = _checked(target, name)
+    if callable(getattr(type(target), checked, None)):
+        raise AttributeError(f"{type(target).__name__!r} object attribute {checked[:100]!r} is read-only")
+    return checked
 
 
 ATTRIBUTES: dict[str, Callable[..., Any]] = {"get": _get, "set": _set, "delete": _delete}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import mmap
 import os
 from typing import Any
 
@@ -17,6 +18,10 @@ from stages.execute.inside.trial import Trial
 
 PROGRAMS_PER_SHARED_CANDIDATE = 200
 COLLECT_EVERY = 500
+GARBAGE_BYTES = 64 << 20
+"""So much more memory than after the last look for cycles is a reason for the next one: what a candidate answers may be
+large and refer to itself, and would else be taken from the programs after it.
+"""
 
 
 class Referee:
@@ -67,6 +72,26 @@ class Referee:
         return Lane(self.zygotes[zygote], role, shared, self.limits["output_kib"] << 10)
 
 
+class Collector:
+    """Looks for cycles among what programs left: now and then, and whenever they left much."""
+
+    def __init__(self) -> None:
+        self.programs = 0
+        self.statm = os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC)
+        self.least = self.resident()
+
+    def resident(self) -> int:
+        """Bytes of memory that this process holds."""
+        return int(os.pread(self.statm, 128, 0).split()[1]) * mmap.PAGESIZE
+
+    def after_program(self) -> None:
+        """To be called after every program."""
+        self.programs += 1
+        if self.programs % COLLECT_EVERY == 0 or self.resident() > self.least + GARBAGE_BYTES:
+            gc.collect()
+            self.least = self.resident()
+
+
 def main(config: dict[str, Any]) -> None:
     """Judge until the judge closes its end of the pipe."""
     kernel = wall.Kernel()
@@ -78,7 +103,7 @@ def main(config: dict[str, Any]) -> None:
     # collector's work.
     gc.freeze()
     gc.disable()
-    judged = 0
+    collector = Collector()
     try:
         while True:
             try:
@@ -86,9 +111,7 @@ def main(config: dict[str, Any]) -> None:
             except wire.Closed:
                 return
             wire.write_frame(1, referee.judge(job))
-            judged += 1
-            if judged % COLLECT_EVERY == 0:
-                gc.collect()
+            collector.after_program()
     except wire.Closed:
         # A zygote is gone. Leaving at once shows the judge that this sandbox is at its end.
         os._exit(1)

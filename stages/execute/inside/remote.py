@@ -57,6 +57,8 @@ class Session:
         self.treated_as_classes: set[type] = set()
         """Those of them that the tests use as only a class can be used."""
         self.ended: str | None = None
+        self.unsplittable: str | None = None
+        """Why the tests cannot be evaluated here, once that has shown."""
         self.calls = 0
         self.influenced = False
         """Whether a value that the candidate chose has reached the tests."""
@@ -117,24 +119,33 @@ class Session:
 
     def exchange(self, request: dict[str, Any], blob: bytes = b"") -> dict[str, Any]:
         """Send a request and answer the candidate's own calls until its reply comes."""
-        if self.ended:
-            raise Ended(self.ended)
+        self._refuse_if_over()
         self.finish_plan()
         try:
             self._send(request, blob)
-        except wire.Closed:
-            raise self.end("closed") from None
         except wire.Malformed as error:
             raise self._cannot_cross(error) from None
         return self._receive()
 
+    def _refuse_if_over(self) -> None:
+        """Tests that catch everything do not get to talk on."""
+        if self.ended:
+            raise Ended(self.ended)
+        if self.unsplittable:
+            raise Unsplittable(self.unsplittable)
+
     def _send(self, message: dict[str, Any], blob: bytes = b"") -> None:
         if self.ledger is not None:
-            message["shared"] = self.ledger.changes(self._encoder())
-            # What nobody here holds any more has been changed for the last time.
-            message["released"] = self.ledger.release()
-            self.ledger.agree(self._encoder())
-        self.channel.send(message, blob)
+            try:
+                message["shared"] = self.ledger.changes(self._encoder())
+                # What nobody here holds any more has been changed for the last time.
+                message["released"] = self.ledger.release()
+                self.ledger.agree(self._encoder())
+            except codec.CodecError as error:
+                raise self._cannot_cross(error) from None
+        with contextlib.suppress(wire.Closed):
+            # What the candidate sent before it left is read all the same: else chance would decide about it.
+            self.channel.send(message, blob)
 
     def finish_plan(self) -> None:
         """Let pass what was planned and not asked for."""
@@ -145,8 +156,7 @@ class Session:
 
     def _receive(self) -> dict[str, Any]:
         """The next reply; a candidate stops its plan at the first exception."""
-        if self.ended:
-            raise Ended(self.ended)
+        self._refuse_if_over()
         try:
             while True:
                 reply, _ = self.channel.receive()
@@ -231,7 +241,8 @@ class Session:
         theirs = isinstance(value, Iterator) or type(value).__module__ == "__main__"
         if self.influenced and (not theirs or is_remote(value)):
             return self.end("untransportable")
-        return Unsplittable(type(value).__name__)
+        self.unsplittable = type(value).__name__
+        return Unsplittable(self.unsplittable)
 
     def decode(self, tree: codec.Tree) -> Any:
         """A value of the candidate, for the tests."""
@@ -337,7 +348,7 @@ class Session:
     def named_tuple(self, name: str, fields: tuple[str, ...]) -> type:
         """The class here for named tuples of that shape: one for each conversation."""
         if (name, fields) not in self.named:
-            self.named[name, fields] = codec.named_tuple(name, fields)
+            self.named[name, fields] = codec.fresh_named_tuple(name, fields)
         return self.named[name, fields]
 
     # exceptions

@@ -28,6 +28,9 @@ MUTATORS = certify.words(
     discard setdefault difference_update intersection_update symmetric_difference_update subtract move_to_end"""
 )
 
+SETTINGS = certify.words("getcontext setcontext setfirstweekday register purge")
+"""What changes a module of the library for all that use it."""
+
 JUDGING_BUILTINS = certify.words(
     """abs all any ascii bin bool bytearray bytes callable chr complex dict dir divmod enumerate filter float
     format frozenset getattr hasattr hash hex id int isinstance issubclass iter len list map next object oct ord
@@ -35,6 +38,11 @@ JUDGING_BUILTINS = certify.words(
 )
 """Built-ins that tests judge with. A solution that defines one of these names does not get to replace it for the
 tests.
+"""
+
+JUDGING_NAMES = {"isclose": "math", "Counter": "collections"}
+"""Names of the library that tests judge with, in the hope that the solution imported them: these are the library's as
+well, but where nothing else can be the function under test.
 """
 
 BUILTINS = frozenset(vars(builtins))
@@ -80,7 +88,11 @@ class Suite:
         self.plan = self._plan(tree) if self.kinds & _PLANNED else []
         self.shares = self._may_see_changes()
         self.class_names, self.treated_as_classes = _class_names(self.nodes)
+        self.judging_names = frozenset(unresolved & JUDGING_NAMES.keys() - self.treated_as_classes)
+        if self.judging_names == unresolved:
+            self.judging_names = frozenset()
         self.splittable = not self._needs_one_namespace(unresolved)
+        self.draws = "random" in self.modules | self.loads
         self.seeds = "random" in self.modules and "seed" in self.attributes | self.loads
         self.in_process = self._leaves_no_trace() and not self.seeds
 
@@ -148,8 +160,19 @@ class Suite:
             or self.kinds - HARMLESS_NODES
             or self.loads & RISKY_BUILTINS
             or any(name.startswith("__") for name in self.attributes)
+            or (self.attributes | self.loads) & SETTINGS
+            or any(_stores_into_others(node) for node in self.nodes)
             or any(type(node) is ast.ClassDef and node.keywords for node in self.nodes)
         )
+
+
+def _stores_into_others(node: ast.AST) -> bool:
+    """Whether a node stores an attribute, or an item of one: of a module's it would stay."""
+    if isinstance(node, ast.Attribute):
+        return not isinstance(node.ctx, ast.Load)
+    return (
+        isinstance(node, ast.Subscript) and not isinstance(node.ctx, ast.Load) and isinstance(node.value, ast.Attribute)
+    )
 
 
 def _bound_names(nodes: list[ast.AST]) -> Iterator[str]:
@@ -284,6 +307,8 @@ class Scope(dict[str, Any]):
         if name in self.suite.module_names:
             # `math.isclose` in a test means the module, also where the solution put something else in its place.
             return importlib.import_module(name)
+        if name in self.suite.judging_names:
+            return getattr(importlib.import_module(JUDGING_NAMES[name]), name)
         value = self.solutions[name]
         if value is remote.UNKNOWN:
             raise self.session.end("malformed: a module")

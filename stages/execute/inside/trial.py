@@ -153,8 +153,8 @@ class Trial:
         except BaseException as error:
             finding = self._raised(error, suite)
             # Only now: printing the exception may have asked the candidate once more.
-            return session.ended, finding
-        return session.ended, PASSED
+            return _over(session), finding
+        return _over(session), PASSED
 
     def _evaluate_in_a_fork(
         self, suite: Suite, session: remote.Session, reads: list[str], code: bytes
@@ -233,7 +233,7 @@ class Trial:
         if name == "MemoryError":
             return self._fixed("out_of_memory")
         links = trace.links_of(error, suite.codes if suite else set(), trace.count_lines(self.prefix))
-        return Finding("failed", name, self._listing().of_links(links))
+        return Finding("failed", name, self._listing().of_links(links) or f"{name}\n")
 
     def _ended(self, reason: str, status: int | None) -> Finding:
         """The finding on a conversation that ended before the tests did."""
@@ -282,7 +282,7 @@ def evaluate(suite: Suite, session: remote.Session, reads: list[str], code: byte
     values = session.definitions(trees)
     scope = Scope(suite, session, values)
     session.planned.extend(_announced(suite, session, values))
-    if "random" in suite.loads:
+    if suite.draws:
         random.seed(0)
     try:
         exec(suite.code, scope)
@@ -290,6 +290,13 @@ def evaluate(suite: Suite, session: remote.Session, reads: list[str], code: byte
         # CPython looks among these for "Did you mean" when the text of the error is made.
         scope.update({name: None for name in names if type(name) is str and name not in scope})
         raise
+
+
+def _over(session: remote.Session) -> str | None:
+    """Why the conversation ended, also where the tests swallowed that. Raises Unsplittable likewise."""
+    if session.ended is None and session.unsplittable is not None:
+        raise remote.Unsplittable(session.unsplittable)
+    return session.ended
 
 
 def _run_beside(session: remote.Session, solution: bytes, tests: bytes) -> None:

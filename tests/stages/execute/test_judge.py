@@ -181,6 +181,15 @@ def test_a_dead_sandbox_is_replaced_and_its_program_tried_again() -> None:
         assert {verdict.outcome for verdict in [first, *verdicts]} == {"passed"}
 
 
+def test_a_run_that_is_not_read_to_its_end_leaves_no_verdict_for_the_next(judge: Judge) -> None:
+    right, wrong = (program(f"def f(x): return {value}") for value in (2, 3))
+    for _ in range(3):
+        assert (
+            next(judge.run([right, wrong, program("def f(x): return 4"), program("def f(x): return 5")])).feedback == ""
+        )
+        assert [verdict.outcome for verdict in judge.run([wrong, right])] == ["failed", "passed"]
+
+
 def test_a_missing_runsc_is_one_clear_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nonexistent")
     with (
