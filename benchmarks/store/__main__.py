@@ -97,14 +97,14 @@ def audits(home: Path, count: int, delay_ms: float) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--share", type=float, default=1.0, help="of the objects")
+    parser.add_argument("--share", type=float, default=1.0, help="of the small and the audited objects")
     share = parser.parse_args().share
     with tempfile.TemporaryDirectory(prefix="bench-store-") as folder:
         home = Path(folder)
-        transfers(home, "large", max(1, round(LARGE * share)), LARGE_BYTES)
+        transfers(home, "large", LARGE, LARGE_BYTES)
         transfers(home, "small", round(SMALL * share), SMALL_BYTES)
-        for delay_ms in (0, 10):
-            audits(home, round(AUDITED * share), delay_ms)
+        audits(home, AUDITED, 0)
+        audits(home, round(AUDITED * share), 10)
 
 
 if __name__ == "__main__":

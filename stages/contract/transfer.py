@@ -17,8 +17,10 @@ T = TypeVar("T")
 U = TypeVar("U")
 WORKERS = 16
 """Small objects on their way at once: their time is the store's round trip."""
+LARGE_WORKERS = 2
+"""Large objects at once: so many cores hash, and so many objects have pieces in memory."""
 SMALL_BYTES = 8 << 20
-"""Up to this, an object is moved beside others and may be in memory whole; above, it is moved alone, in pieces."""
+"""Up to this, an object may be in memory whole; above, it is moved in pieces."""
 READ_TRIES = 3
 """Of a small object that comes altered: the fault may be the way's."""
 
@@ -27,15 +29,17 @@ Damaged = Callable[[str], ArtifactError]
 
 
 def side_by_side(move: Callable[[T], U], things: Sequence[T], sizes: Sequence[int]) -> list[U]:
-    """Return what `move` makes of each thing, in order: large ones one by one, the small ones `WORKERS` at a time."""
-    done: dict[int, U] = {number: move(things[number]) for number, size in enumerate(sizes) if size > SMALL_BYTES}
-    small = [number for number in range(len(things)) if number not in done]
-    if len(small) == 1:
-        done[small[0]] = move(things[small[0]])
-    elif small:
-        with ThreadPoolExecutor(min(WORKERS, len(small))) as pool:
-            done |= zip(small, pool.map(move, (things[number] for number in small)), strict=True)
-    return [done[number] for number in range(len(things))]
+    """Return what `move` makes of each thing, in order: `WORKERS` small ones at a time beside `LARGE_WORKERS` large."""
+    if len(things) < 2:
+        return [move(thing) for thing in things]
+    with ThreadPoolExecutor(LARGE_WORKERS) as few, ThreadPoolExecutor(WORKERS) as many:
+        pools = [few if size > SMALL_BYTES else many for size in sizes]
+        waiting = [pool.submit(move, thing) for pool, thing in zip(pools, things, strict=True)]
+        try:
+            return [each.result() for each in waiting]
+        finally:
+            for each in waiting:
+                each.cancel()
 
 
 def verified(store: Store, key: str, item: DataObject, damaged: Damaged) -> Iterator[bytes]:

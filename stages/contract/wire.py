@@ -1,8 +1,9 @@
-"""Reads of objects without boto3's machinery, which takes ten times the processor time of the read itself.
+"""Small objects without boto3's machinery, which takes ten times the processor time of moving them.
 
-Only the plain case is here: a GET like one that boto3 has sent just before with success, on a connection of this
-thread's own, answered with the object. Whatever else happens, a refusal, a redirection, a broken connection, a proxy on
-the way, `Wire.get` answers None, and the caller asks boto3, which knows what to do.
+Only the plain case is here: a GET or PUT like one that boto3 has just sent with success, on a connection of this
+thread's own, answered with success. Whatever else happens, a refusal, a redirection, a broken connection, a proxy on
+the way, `Wire.send` answers None, and the caller asks boto3, which knows what to do. So nothing goes this way that may
+not be done twice.
 """
 
 from __future__ import annotations
@@ -59,16 +60,19 @@ class Wire:
         if not self._base and found and url.endswith(_quoted(key)) and not _has_proxy(url):
             self._region, self._base = found["region"], url.removesuffix(_quoted(key))
 
-    def get(self, key: str, headers: Mapping[str, str], credentials: Credentials | None) -> Answer | None:
-        """Return the object or the range of it that the headers ask for, or None where boto3 must see to it."""
+    def send(
+        self, method: str, key: str, headers: Mapping[str, str], credentials: Credentials | None, body: bytes = b""
+    ) -> Answer | None:
+        """Return the answer to a request with these headers, or None where boto3 must see to it."""
         if not self._base or credentials is None:
             return None
+        target = urlsplit(self._base + _quoted(key))
+        digest = hashlib.sha256(body).hexdigest() if body else NOTHING
+        line = (method, target.netloc, target.path)
         try:
-            target = urlsplit(self._base + _quoted(key))
             connection = self._connection(target.scheme, target.netloc)
-            connection.request(
-                "GET", target.path, headers=self._signed(target.netloc, target.path, headers, credentials)
-            )
+            signed = self._signed(line, headers, digest, credentials)
+            connection.request(method, target.path, body or None, signed)
             answer = connection.getresponse()
             found = Answer({name.lower(): value for name, value in answer.getheaders()}, answer.read())
         except (OSError, http.client.HTTPException):
@@ -86,17 +90,20 @@ class Wire:
             self._local.connection = kept
         return kept
 
-    def _signed(self, place: str, path: str, headers: Mapping[str, str], credentials: Credentials) -> dict[str, str]:
+    def _signed(
+        self, line: tuple[str, str, str], headers: Mapping[str, str], digest: str, credentials: Credentials
+    ) -> dict[str, str]:
         """Return the headers with AWS's signature, version 4."""
+        method, place, path = line
         keys = credentials.get_frozen_credentials()
         stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
-        mine = {"host": place, "x-amz-content-sha256": NOTHING, "x-amz-date": stamp}
+        mine = {"host": place, "x-amz-content-sha256": digest, "x-amz-date": stamp}
         if keys.token:
             mine["x-amz-security-token"] = keys.token
         mine |= {name: value for name, value in headers.items() if name.startswith("x-amz-")}
         names = ";".join(sorted(mine))
         lines = "".join(f"{name}:{mine[name]}\n" for name in sorted(mine))
-        canonical = f"GET\n{path}\n\n{lines}\n{names}\n{NOTHING}"
+        canonical = f"{method}\n{path}\n\n{lines}\n{names}\n{digest}"
         scope = f"{stamp[:8]}/{self._region}/s3/aws4_request"
         text = f"AWS4-HMAC-SHA256\n{stamp}\n{scope}\n{hashlib.sha256(canonical.encode()).hexdigest()}"
         proof = hmac.digest(_key(keys.secret_key, scope), text.encode(), "sha256").hex()
