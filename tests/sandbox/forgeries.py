@@ -139,7 +139,7 @@ LENT = [
     Attack("N2 liar in a field", "class L:\n    __eq__ = lambda s, o: True\ndef f(t):\n    t.v = L()\n    return t", _FAILED, (_CASE, "assert f(T(1)) == T(3)")),
     Attack("N3 late answer", _BY_HAND.replace("time.sleep(9)", "return 0").replace("channel.send({message})", "__import__('threading').Timer(.05, lambda: channel.send({message})).start()").format(message="{'value': ['l', [1, 2]]}", again=False), _FAILED, ("import time", "f(1)", "time.sleep(.2)", "assert f(2) == [1, 2, 3]")),
     Attack("N3 the child answers", "import os\ndef f(x):\n    if os.fork(): os._exit(0)\n    return [0]", _FAILED),
-    Attack("N5 recursion through the tests", "def f(g): return g()", _FAILED, ("def g(): return f(g)", "assert f(g) == [1, 2]"), error_type="RecursionError"),
+    Attack("N5 recursion through the tests", "def f(g): return g()", ("failed", "timed_out"), ("def g(): return f(g)", "assert f(g) == [1, 2]")),
 ]  # fmt: skip
 
 _EVAL = ("import math", "assert eval('f(1)') == [1, 2] and math.pi > 3")
