@@ -19,7 +19,7 @@ demo: .venv/ready ## install everything, then two real iterations on this machin
 test: .venv/ready ## every test that needs neither GPU nor cluster (under 15 minutes on 2 cores)
 	@sh scripts/runsc.sh gvisor
 	$(PYTEST) -q -n $(JOBS) -m "not slow and not soak"
-	$(PYTEST) -q -n $(JOBS) --dist loadfile -m slow
+	$(PYTEST) -q -n $(JOBS) --dist loadfile -m "slow and not soak"
 
 soak: .venv/ready ## whole runs under faults, a fake cluster among them (about 10 minutes on 2 cores)
 	@sh scripts/runsc.sh gvisor

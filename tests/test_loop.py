@@ -187,6 +187,7 @@ def kills(driver: subprocess.Popen[str], run: Path, chance: random.Random) -> It
 
 
 @pytest.mark.timeout(800)
+@pytest.mark.soak
 def test_killing_anything_at_any_moment_changes_nothing(workplace: Path, finished: Path) -> None:
     run = workplace / "store" / "runs" / "killed"
     chance = random.Random(20260)

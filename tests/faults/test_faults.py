@@ -59,6 +59,7 @@ def disturbed(store: Store, spec: RunSpec, folder: Path) -> Run:
 
 
 @pytest.mark.timeout(900)
+@pytest.mark.soak
 def test_any_faults_that_pass_change_nothing(s3_server: S3Server, undisturbed: Undisturbed, tmp_path: Path) -> None:
     counts: Counter[str] = Counter()
     for seed in range(SEEDS):

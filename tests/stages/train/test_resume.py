@@ -54,6 +54,7 @@ def assert_same(run: Run, uninterrupted: Run, scratch: Path) -> None:
         assert torch.equal(value, expected[name]), name
 
 
+@pytest.mark.soak
 def test_a_killed_stage_ends_as_if_it_had_not_been(tmp_path: Path, start_stage: StartStage) -> None:
     run = make_run(tmp_path, epochs=20, checkpoint_steps=7)
     for steps in (1, 100):

@@ -46,7 +46,15 @@ def test_one_process_trains_like_plain_torch(
     assert_like_reference(run, tmp_path, Reference(run, tmp_path))
 
 
-@pytest.mark.parametrize(("zero_stage", "processes", "clip"), [(0, 2, None), (1, 2, None), (2, 2, 0.5), (3, 2, None)])
+@pytest.mark.parametrize(
+    ("zero_stage", "processes", "clip"),
+    [
+        pytest.param(0, 2, None, marks=pytest.mark.soak),
+        pytest.param(1, 2, None, marks=pytest.mark.soak),
+        (2, 2, 0.5),
+        pytest.param(3, 2, None, marks=pytest.mark.soak),
+    ],
+)
 def test_any_zero_stage_trains_like_plain_torch_over_two_iterations(
     zero_stage: int, processes: int, clip: float | None, tmp_path: Path, start_stage: StartStage
 ) -> None:
