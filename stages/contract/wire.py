@@ -1,7 +1,7 @@
 """Small objects without boto3's machinery, which takes ten times the processor time of moving them.
 
-Only the plain case is here: a GET or PUT like one that boto3 has just sent with success, on a connection of this
-thread's own, answered with success. Whatever else happens, a refusal, a redirection, a broken connection, a proxy on
+Only the plain case is here: a GET or PUT like one that boto3 has just sent with success, on a connection of
+its own, answered with success. Whatever else happens, a refusal, a redirection, a broken connection, a proxy on
 the way, `Wire.send` answers None, and the caller asks boto3, which knows what to do. So nothing goes this way that may
 not be done twice.
 """
@@ -14,8 +14,9 @@ import http.client
 import os
 import re
 import ssl
-import threading
 import urllib.request
+import weakref
+from collections import deque
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -26,6 +27,8 @@ from botocore.credentials import Credentials
 from botocore.httpsession import get_cert_path
 
 NOTHING = hashlib.sha256(b"").hexdigest()
+IDLE = 48
+"""Connections kept for the next request."""
 TIMEOUT = 60.0
 """Seconds without a byte."""
 SIGNED = re.compile(r"AWS4-HMAC-SHA256 Credential=[^/]+/\d{8}/(?P<region>[\w-]+)/s3/aws4_request,")
@@ -45,7 +48,8 @@ class Wire:
     def __init__(self) -> None:
         self._base = ""
         self._region = ""
-        self._local = threading.local()
+        self._idle: deque[http.client.HTTPConnection] = deque()
+        weakref.finalize(self, _close, self._idle)
         self._last: tuple[str, str] = ("", "")
 
     def watch(self, request: Any, **_: Any) -> None:
@@ -69,26 +73,29 @@ class Wire:
         target = urlsplit(self._base + _quoted(key))
         digest = hashlib.sha256(body).hexdigest() if body else NOTHING
         line = (method, target.netloc, target.path)
+        connection = self._connection(target.scheme, target.netloc)
         try:
-            connection = self._connection(target.scheme, target.netloc)
             signed = self._signed(line, headers, digest, credentials)
             connection.request(method, target.path, body or None, signed)
             answer = connection.getresponse()
             found = Answer({name.lower(): value for name, value in answer.getheaders()}, answer.read())
         except (OSError, http.client.HTTPException):
-            self._local.connection = None
+            connection.close()
             return None
+        if len(self._idle) < IDLE:
+            self._idle.append(connection)
+        else:
+            connection.close()
         return found if answer.status in (200, 206) else None
 
     def _connection(self, scheme: str, place: str) -> http.client.HTTPConnection:
-        kept: http.client.HTTPConnection | None = getattr(self._local, "connection", None)
-        if kept is None:
-            if scheme == "https":
-                kept = http.client.HTTPSConnection(place, timeout=TIMEOUT, context=_trust())
-            else:
-                kept = http.client.HTTPConnection(place, timeout=TIMEOUT)
-            self._local.connection = kept
-        return kept
+        try:
+            return self._idle.pop()
+        except IndexError:
+            pass
+        if scheme == "https":
+            return http.client.HTTPSConnection(place, timeout=TIMEOUT, context=_trust())
+        return http.client.HTTPConnection(place, timeout=TIMEOUT)
 
     def _signed(
         self, line: tuple[str, str, str], headers: Mapping[str, str], digest: str, credentials: Credentials
@@ -109,6 +116,11 @@ class Wire:
         proof = hmac.digest(_key(keys.secret_key, scope), text.encode(), "sha256").hex()
         credential = f"Credential={keys.access_key}/{scope}, SignedHeaders={names}, Signature={proof}"
         return {**headers, **mine, "Authorization": f"AWS4-HMAC-SHA256 {credential}"}
+
+
+def _close(idle: deque[http.client.HTTPConnection]) -> None:
+    while idle:
+        idle.pop().close()
 
 
 @lru_cache(maxsize=8)
