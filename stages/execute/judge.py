@@ -13,6 +13,7 @@ import contextlib
 import itertools
 import os
 import selectors
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -31,6 +32,10 @@ ATTEMPTS = 3
 STALL_SECONDS = 20.0
 """A worker that is this long past a program's limit is given up. Its keeper ends a stuck test within a fraction of a
 second.
+"""
+RENEW_AFTER = 10_000
+"""Programs after which a gVisor sandbox is replaced: runsc itself grows by almost a KiB with each, and a new one costs
+what a hundred programs do.
 """
 WINDOW = 2
 """Programs in a worker's pipe: the next one waits there when a verdict leaves."""
@@ -75,6 +80,8 @@ class _Worker:
     sandbox: Sandbox
     sent: deque[int] = field(default_factory=deque)
     since: float = 0.0
+    judged: int = 0
+    """Programs this sandbox has answered for."""
 
 
 class Judge:
@@ -95,6 +102,8 @@ class Judge:
         self.share = share
         """Whether certified programs may share a process; without, each program has one of its own."""
         self.platform = platform
+        self.renew_after = RENEW_AFTER if sandbox == "gvisor" else sys.maxsize
+        """Programs a sandbox answers for before a new one takes its place."""
         self._workers: list[_Worker] = []
 
     def __enter__(self) -> Judge:
@@ -151,6 +160,8 @@ class Judge:
                 selector.register(worker.sandbox.verdicts, selectors.EVENT_READ, worker)
             while missing:
                 for worker in self._workers:
+                    if self._is_worn(worker):
+                        self._renew(worker, selector)
                     self._feed(worker, pending, programs)
                 for worker in self._ready(selector):
                     try:
@@ -171,11 +182,15 @@ class Judge:
             if worker.sent:
                 worker.sandbox.close()
                 worker.sent.clear()
+                worker.judged = 0
                 worker.sandbox = self._begin()
                 worker.sandbox.wait()
 
+    def _is_worn(self, worker: _Worker) -> bool:
+        return worker.judged >= self.renew_after and not worker.sent
+
     def _feed(self, worker: _Worker, pending: deque[int], programs: list[Program]) -> None:
-        while pending and len(worker.sent) < WINDOW:
+        while pending and len(worker.sent) < WINDOW and worker.judged + len(worker.sent) < self.renew_after:
             number = pending.popleft()
             program = programs[number]
             job = {
@@ -205,6 +220,7 @@ class Judge:
             raise wire.Malformed("a verdict on another program")
         verdict = self._verdict(message)
         worker.sent.popleft()
+        worker.judged += 1
         worker.since = time.monotonic()
         return message["job"], verdict
 
@@ -224,18 +240,23 @@ class Judge:
         self, worker: _Worker, selector: selectors.BaseSelector, pending: deque[int], attempts: dict[int, int]
     ) -> list[int]:
         """A new sandbox for a worker. Its programs are tried again; returns those that have been tried too often."""
-        selector.unregister(worker.sandbox.verdicts)
-        worker.sandbox.close()
         lost = list(worker.sent)
-        worker.sent.clear()
-        worker.sandbox = self._begin()
-        worker.sandbox.wait()
-        selector.register(worker.sandbox.verdicts, selectors.EVENT_READ, worker)
+        self._renew(worker, selector)
         for number in lost[:1]:
             attempts[number] += 1
         given_up = [number for number in lost if attempts[number] >= ATTEMPTS]
         pending.extendleft(number for number in reversed(lost) if number not in given_up)
         return given_up
+
+    def _renew(self, worker: _Worker, selector: selectors.BaseSelector) -> None:
+        """Give a worker a new sandbox; what it had been sent is forgotten."""
+        selector.unregister(worker.sandbox.verdicts)
+        worker.sandbox.close()
+        worker.sent.clear()
+        worker.judged = 0
+        worker.sandbox = self._begin()
+        worker.sandbox.wait()
+        selector.register(worker.sandbox.verdicts, selectors.EVENT_READ, worker)
 
     def _too_large(self) -> Verdict:
         """Of a program that is not even compiled."""

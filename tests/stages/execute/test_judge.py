@@ -181,6 +181,16 @@ def test_a_dead_sandbox_is_replaced_and_its_program_tried_again() -> None:
         assert {verdict.outcome for verdict in [first, *verdicts]} == {"passed"}
 
 
+def test_a_sandbox_is_renewed_after_so_many_programs_and_no_verdict_is_lost_or_moved() -> None:
+    batch = [program(f"def f(x): return {2 if number % 3 else 0}  # {number}") for number in range(25)]
+    with Judge(limits=Limits(), sandbox="process", workers=2) as judge:
+        judge.renew_after = 4
+        before = {worker.sandbox.process.pid for worker in judge._workers}
+        verdicts = list(judge.run(batch))
+        assert not before & {worker.sandbox.process.pid for worker in judge._workers}
+    assert [verdict.outcome for verdict in verdicts] == ["passed" if number % 3 else "failed" for number in range(25)]
+
+
 def test_a_run_that_is_not_read_to_its_end_leaves_no_verdict_for_the_next(judge: Judge) -> None:
     right, wrong = (program(f"def f(x): return {value}") for value in (2, 3))
     for _ in range(3):
