@@ -15,8 +15,8 @@ from leti_ctl.commands.doctor import doctor as command
 from leti_ctl.doctor import machine, registry, sandbox, storage
 from leti_ctl.doctor.report import Check, Finding, Subject, examine, ok
 from stages.contract.errors import StoreError
-from stages.contract.spec import RunSpec
 from stages.contract.s3 import S3Store
+from stages.contract.spec import RunSpec
 from stages.contract.store import open_store
 from tests.s3 import S3Server
 
