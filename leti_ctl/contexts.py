@@ -36,6 +36,8 @@ class Context(Section):
     """`local` runs stages on this machine, `argo` on a cluster."""
     store: str | None = None
     """Folder or s3://bucket/prefix that holds the runs; null takes `leti-store`."""
+    preset: str | None = None
+    """What `submit` runs when it is given neither --preset nor -f; null takes quickstart."""
     profile: str | None = None
     """Node pools of the cluster: a profile's name or file."""
     kube_context: str | None = None
@@ -53,6 +55,9 @@ class Config(Section):
     """Context that counts when nothing else names one."""
     contexts: dict[str, Context] = {}
     """Contexts by name."""
+
+
+DEFAULT_PRESET = "quickstart"
 
 
 class Choice(NamedTuple):

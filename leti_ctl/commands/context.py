@@ -14,8 +14,8 @@ def context(name: str | None, as_json: bool) -> None:
     """List the contexts of the context file and what a run would use now; with NAME make that context the current one.
 
     The file is YAML, at LETI_CONFIG or ~/.config/leti/config.yaml: `current: NAME`, and under `contexts` for each name
-    any of backend (local or argo), store, profile, kube_context, namespace and argo_url. For the backend --backend
-    comes first, then LETI_BACKEND, then the context; LETI_CONTEXT names another context for one command.
+    any of backend (local or argo), store, preset, profile, kube_context, namespace and argo_url. For the backend
+    --backend comes first, then LETI_BACKEND, then the context; LETI_CONTEXT names another context for one command.
     """
     import json
 

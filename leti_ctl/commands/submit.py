@@ -50,14 +50,18 @@ def submit(
 ) -> None:
     """Start a run and follow it to the end.
 
-    The spec is a preset, a file, or a file laid over a preset; --set and --iterations override both. Interrupt at any
-    time: here `leti-ctl resume` goes on from what is committed, and a cluster goes on by itself.
+    The spec is a preset, a file, or a file laid over a preset; --set and --iterations override both. Where neither is
+    named the context's preset is taken, or quickstart with --iterations alone. Interrupt at any time: here
+    `leti-ctl resume` goes on from what is committed, and a cluster goes on by itself.
     """
     from leti_ctl import contexts, launch, specs
     from stages.contract.errors import UsageError
 
     if not (preset or file):
-        raise UsageError("submit needs a spec: --preset NAME (see `leti-ctl presets`), -f RUN.yaml, or both")
+        preset = contexts.current()[1].preset or (contexts.DEFAULT_PRESET if iterations else None)
+        if preset is None:
+            raise UsageError("submit needs a spec: --preset NAME (see `leti-ctl presets`), -f RUN.yaml or --iterations")
+        click.echo(f"neither --preset nor -f: preset {preset}; `leti-ctl presets` lists others", err=True)
     spec = specs.load_spec(preset=preset, file=file, overrides=overrides, iterations=iterations)
     choice = contexts.choose(backend)
     name = name or launch.make_name(file.stem if file else preset or "run")

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import click
 import pytest
+from click.testing import CliRunner
 
-from leti_ctl.cli import COMMANDS
+from leti_ctl.cli import COMMANDS, cli
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "help"
 
@@ -90,3 +91,18 @@ def test_a_half_written_run_is_listed_as_unreadable(tmp_path: Path) -> None:
     assert rows[0]["phase"] == "Unreadable"
     found = leti_ctl("status", "broken", cwd=tmp_path)
     assert found.returncode == 65 and "spec.json" in found.stderr
+
+
+def test_iterations_alone_run_the_quickstart_or_the_preset_of_the_context(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line = ["submit", "--iterations", "12", "--dry-run", "--json"]
+    done = CliRunner().invoke(cli, line, standalone_mode=False)
+    spec = json.loads(done.stdout)["spec"]
+    assert (spec["iterations"], spec["task"]["name"]) == (12, "basics")
+    assert "preset quickstart" in done.stderr
+    file = tmp_path / "config.yaml"
+    file.write_text("current: mine\ncontexts: {mine: {preset: leti-350m}}\n")
+    monkeypatch.setenv("LETI_CONFIG", str(file))
+    done = CliRunner().invoke(cli, line, standalone_mode=False)
+    assert json.loads(done.stdout)["spec"]["task"]["name"] == "mbpp"
