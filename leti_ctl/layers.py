@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -80,6 +80,21 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
         old = merged.get(name)
         merged[name] = merge(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
     return merged
+
+
+def extended(data: dict[str, Any], kind: str, text_of: Callable[[str], str], seen: tuple[str, ...]) -> dict[str, Any]:
+    """Lay `data` over what it names under `extends`: a `kind` (preset, profile) whose YAML `text_of` its name gives.
+
+    `seen` are the names that led here; `SpecError` when one of them comes again.
+    """
+    parent = data.pop("extends", None)
+    if parent is None:
+        return data
+    if parent in seen:
+        raise SpecError(f"extends: {' -> '.join([*seen, parent])} goes round in a circle")
+    name = str(parent)
+    base = extended(mapping(text_of(name), f"{kind} {name}"), kind, text_of, (*seen, name))
+    return merge(base, data)
 
 
 def validate(kind: type[S], data: Mapping[str, Any], *, what: str, known: Iterable[str], see: str) -> S:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
 
@@ -38,6 +40,10 @@ overrides = click.option(
     multiple=True,
     metavar="FIELD=VALUE",
     help="Override one field, such as train.learning_rate=1e-5; repeatable.",
+)
+preset = click.option("--preset", metavar="NAME", help="Start from a preset; see `leti-ctl presets`.")
+spec_file = click.option(
+    "-f", "--file", type=click.Path(path_type=Path), metavar="RUN.yaml", help="Run spec, laid over the preset."
 )
 iterations = click.option("--iterations", type=click.IntRange(min=1), help="Iterations to run.")
 take_over = click.option(

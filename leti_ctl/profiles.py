@@ -179,10 +179,11 @@ def load_profile(name_or_path: str, overrides: Iterable[str] = ()) -> Profile:
     """
     path = Path(name_or_path)
     if path.suffix in (".yaml", ".yml") or "/" in name_or_path:
-        data = _extended(layers.mapping(layers.read(path), name_or_path, "a profile"), ())
+        data = layers.extended(layers.mapping(layers.read(path), name_or_path, "a profile"), "profile", _text, ())
         data = {"name": path.stem} | data
     else:
-        data = _extended(layers.mapping(_text(name_or_path), f"profile {name_or_path}"), (name_or_path,))
+        own = layers.mapping(_text(name_or_path), f"profile {name_or_path}")
+        data = layers.extended(own, "profile", _text, (name_or_path,))
         data = {"name": name_or_path} | data
     for each in overrides:
         data = layers.merge(data, layers.override(each, "--profile-set"))
@@ -299,17 +300,6 @@ def _text(name: str) -> str:
             f"--profile {name!r}: no such profile{layers.hint(name, profile_names())}; see `leti-ctl profiles`"
         )
     return folder.joinpath(f"{name}.yaml").read_text(encoding="utf-8")
-
-
-def _extended(data: dict[str, Any], seen: tuple[str, ...]) -> dict[str, Any]:
-    """Lay `data` over the profile it names under `extends`."""
-    parent = data.pop("extends", None)
-    if parent is None:
-        return data
-    if parent in seen:
-        raise SpecError(f"extends: {' -> '.join([*seen, parent])} goes round in a circle")
-    base = _extended(layers.mapping(_text(str(parent)), f"profile {parent}"), (*seen, str(parent)))
-    return layers.merge(base, data)
 
 
 def fields() -> list[tuple[str, Any, str]]:

@@ -11,7 +11,7 @@ import yaml
 from pydantic import BaseModel
 
 from leti_ctl import layers
-from stages.contract.errors import SpecError, UsageError
+from stages.contract.errors import UsageError
 from stages.contract.spec import RunSpec
 
 PATH_FIELDS = ("model.source", "task.source", "generate.script", "pretraining.source")
@@ -41,9 +41,11 @@ def load_spec(*, preset: str | None, file: Path | None, overrides: Iterable[str]
     """Return the spec that a preset, then a file, then `--set`, then `--iterations` describe."""
     data: dict[str, Any] = {}
     if preset:
-        data = _extended(layers.mapping(preset_text(preset), f"preset {preset}"), seen=(preset,))
+        own = layers.mapping(preset_text(preset), f"preset {preset}")
+        data = layers.extended(own, "preset", preset_text, (preset,))
     if file:
-        data = layers.merge(data, _extended(layers.mapping(layers.read(file), str(file)), seen=()))
+        own = layers.mapping(layers.read(file), str(file))
+        data = layers.merge(data, layers.extended(own, "preset", preset_text, ()))
     for override in overrides:
         data = layers.merge(data, layers.override(override))
     if iterations is not None:
@@ -68,17 +70,6 @@ def validate(data: Mapping[str, Any]) -> RunSpec:
 def to_yaml(spec: BaseModel) -> str:
     """Return a section as YAML, keys in class order."""
     return yaml.safe_dump(spec.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
-
-
-def _extended(data: dict[str, Any], seen: tuple[str, ...]) -> dict[str, Any]:
-    """Lay `data` over the preset it names under `extends`."""
-    parent = data.pop("extends", None)
-    if parent is None:
-        return data
-    if parent in seen:
-        raise SpecError(f"extends: {' -> '.join([*seen, parent])} goes round in a circle")
-    base = _extended(layers.mapping(preset_text(str(parent)), f"preset {parent}"), (*seen, parent))
-    return layers.merge(base, data)
 
 
 def _absolute_paths(data: dict[str, Any]) -> dict[str, Any]:

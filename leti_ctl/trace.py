@@ -32,20 +32,22 @@ class Target(NamedTuple):
 
 def trace_row(run: Run, target: Target) -> Tree:
     """Return a training row's examples with their verdicts, and the lineage of what it was built from."""
+    catalog = Catalog(run)
     ref = Ref("examples", target.iteration)
     row = _row(run, ref, target.row or 0)
     samples = {
         (each.problem_id, each.sample): each for each in run.read(Ref("samples", target.iteration, "train"), Sample)
     }
-    verdicts = _verdicts(run, target.iteration, "train")
+    verdicts = _verdicts(catalog, target.iteration, "train")
+    pairs = zip(row.problem_ids, row.samples, strict=True)
     examples = [
         {"tokens": length, **_told(samples[pair], verdicts.get(pair))}
-        for length, *named in zip(row.lengths, row.problem_ids, row.samples, strict=True)
-        if (pair := (named[0], named[1])) in samples
+        for length, pair in zip(row.lengths, pairs, strict=True)
+        if pair in samples
     ]
     facts = {"row": target.row, "epoch": row.epoch, "step": row.step, "tokens": len(row.input_ids)}
     return {"what": f"training row {target.row} of iteration {target.iteration}", **facts, "examples": examples,
-            "lineage": lineage(Catalog(run), ref)}  # fmt: skip
+            "lineage": lineage(catalog, ref)}  # fmt: skip
 
 
 def trace_sample(run: Run, target: Target) -> Tree:
@@ -55,13 +57,13 @@ def trace_sample(run: Run, target: Target) -> Tree:
     sample = next((each for each in run.read(ref, Sample) if (each.problem_id, each.sample) == pair), None)
     if sample is None:
         raise UsageError(f"{ref} has no sample {pair[1]} of problem {pair[0]!r}; `leti-ctl samples` lists them")
-    verdict = _verdicts(run, target.iteration, target.split).get(pair)
     catalog = Catalog(run)
+    verdict = _verdicts(catalog, target.iteration, target.split).get(pair)
     executions = Ref("executions", target.iteration, target.split)
     return {
         "what": f"sample {pair[1]} of problem {pair[0]}, iteration {target.iteration}, split {target.split}",
         **_told(sample, verdict),
-        "training_rows": _rows_of(run, target.iteration, pair) if target.split == "train" else [],
+        "training_rows": _rows_of(catalog, target.iteration, pair) if target.split == "train" else [],
         "lineage": lineage(catalog, executions if catalog.is_complete(executions) else ref),
     }
 
@@ -78,7 +80,7 @@ def trace_problem(run: Run, name: str) -> Tree:
     """Return, pass by pass, what became of a problem: samples, verdicts, training rows, the checkpoint they made."""
     spec = control.current_spec(run)
     catalog = Catalog(run)
-    split = next((each for each in ("train", *spec.evaluate.splits) if _has(run, catalog, each, name)), None)
+    split = next((each for each in ("train", *spec.evaluate.splits) if _has(catalog, each, name)), None)
     if split is None:
         raise UsageError(
             f"--problem {name!r}: no split of the run has it; `leti-ctl samples` shows some that there are"
@@ -88,7 +90,7 @@ def trace_problem(run: Run, name: str) -> Tree:
         found
         for iteration in range(spec.iterations + 1)
         for one in passes
-        if (found := _became(run, catalog, iteration, one.name, name)) is not None
+        if (found := _became(catalog, iteration, one.name, name)) is not None
     ]
     return {"what": f"problem {name} of split {split}", "became": became}
 
@@ -160,37 +162,34 @@ def _row(run: Run, ref: Ref, number: int) -> PackedRow:
     raise UsageError(f"--row {number}: {ref} has {run.get_index(ref).rows} rows, from 0")
 
 
-def _rows_of(run: Run, iteration: int, pair: tuple[str, int]) -> list[int]:
+def _rows_of(catalog: Catalog, iteration: int, pair: tuple[str, int]) -> list[int]:
     ref = Ref("examples", iteration)
-    if Catalog(run).digest(ref) is None:
-        return []
-    rows = packed_rows(run, ref)
+    rows = packed_rows(catalog.run, ref) if catalog.is_complete(ref) else ()
     return [number for number, row in enumerate(rows) if pair in zip(row.problem_ids, row.samples, strict=True)]
 
 
-def _verdicts(run: Run, iteration: int, split: str) -> dict[tuple[str, int], Execution]:
+def _verdicts(catalog: Catalog, iteration: int, split: str) -> dict[tuple[str, int], Execution]:
     ref = Ref("executions", iteration, split)
-    if Catalog(run).digest(ref) is None:
-        return {}
-    return {(row.problem_id, row.sample): row for row in run.read(ref, Execution)}
+    rows = catalog.run.read(ref, Execution) if catalog.is_complete(ref) else ()
+    return {(row.problem_id, row.sample): row for row in rows}
 
 
-def _has(run: Run, catalog: Catalog, split: str, name: str) -> bool:
+def _has(catalog: Catalog, split: str, name: str) -> bool:
     ref = Ref("problems", split=split)
-    return catalog.is_complete(ref) and any(row.problem_id == name for row in run.read(ref, Problem))
+    return catalog.is_complete(ref) and any(row.problem_id == name for row in catalog.run.read(ref, Problem))
 
 
-def _became(run: Run, catalog: Catalog, iteration: int, split: str, name: str) -> Mapping[str, Any] | None:
+def _became(catalog: Catalog, iteration: int, split: str, name: str) -> Mapping[str, Any] | None:
     samples = Ref("samples", iteration, split)
     if not catalog.is_complete(samples):
         return None
-    drawn = [row.sample for row in run.read(samples, Sample) if row.problem_id == name]
-    verdicts = [row for row in _verdicts(run, iteration, split).values() if row.problem_id == name]
+    drawn = [row.sample for row in catalog.run.read(samples, Sample) if row.problem_id == name]
+    verdicts = [row for row in _verdicts(catalog, iteration, split).values() if row.problem_id == name]
     outcomes: dict[str, int] = {}
     for row in verdicts:
         told = row.error_type or row.outcome
         outcomes[told] = outcomes.get(told, 0) + 1
-    trained = list(_training(run, catalog, iteration, name)) if split == "train" else []
+    trained = list(_training(catalog, iteration, name)) if split == "train" else []
     checkpoint = Ref("checkpoint", iteration + 1)
     return {
         "iteration": iteration,
@@ -204,7 +203,7 @@ def _became(run: Run, catalog: Catalog, iteration: int, split: str, name: str) -
     }
 
 
-def _training(run: Run, catalog: Catalog, iteration: int, name: str) -> Iterator[int]:
+def _training(catalog: Catalog, iteration: int, name: str) -> Iterator[int]:
     ref = Ref("examples", iteration)
     if catalog.is_complete(ref):
-        yield from (number for number, row in enumerate(packed_rows(run, ref)) if name in row.problem_ids)
+        yield from (number for number, row in enumerate(packed_rows(catalog.run, ref)) if name in row.problem_ids)

@@ -80,6 +80,13 @@ class Job:
             known = ", ".join(one.name for one in self.spec.passes())
             raise UsageError(f"--split {self.split!r}: this run has {known}") from None
 
+    @cached_property
+    def packages(self) -> str:
+        """Key of the package lock, which is in the store from here on."""
+        key = lock_key(lock())
+        self.run.store.put_if_absent(self.run.key(key), lock().encode())
+        return key
+
     @property
     def outputs(self) -> tuple[Ref, ...]:
         """What this unit commits; the last one committed means "done"."""
@@ -126,15 +133,13 @@ class Job:
         root: Path | None = None,
     ) -> PartRecord:
         """Commit files (with their row counts) as this unit's part of `ref`."""
-        self.run.store.put_if_absent(self.run.key(lock_key(lock())), lock().encode())
         record = self.run.commit(Commit(ref, self.part, files, inputs, self.seed(), self.made(), facts or {}, root))
         log.info("committed %s part %s", ref, self.part, extra={"event": "committed", "fields": {"rows": record.rows}})
         return record
 
     def made(self) -> Made:
         """Return when, where and how long so far, with what the stage has measured."""
-        packages = lock_key(lock())
-        host = {"python": platform.python_version(), "machine": platform.machine(), "packages": packages}
+        host = {"python": platform.python_version(), "machine": platform.machine(), "packages": self.packages}
         host |= self.environment
         image = os.environ.get("LETI_IMAGE")
         return Made(

@@ -44,8 +44,8 @@ class Reader:
                 try:
                     yield record.model_validate_json(line)
                 except ValidationError as error:
-                    self._note("schema", f"{item.key}, line {number}", f"a {record.__name__}", first_fault(error))
-            self._count(item, rows)
+                    self.note("schema", f"{item.key}, line {number}", f"a {record.__name__}", first_fault(error))
+            self.count(item, rows)
 
     @contextmanager
     def spooled(self, item: DataObject) -> Iterator[IO[bytes]]:
@@ -56,23 +56,25 @@ class Reader:
             file.seek(0)
             yield file
 
-    def counted(self, item: DataObject, rows: int) -> None:
+    def count(self, item: DataObject, rows: int) -> None:
         """Note the number of rows that were found in an object."""
-        self._count(item, rows)
+        self.rows += rows
+        if rows != item.rows:
+            self.note("rows", item.key, f"{item.rows} rows", str(rows))
 
     def note(self, check: str, key: str, expected: str, found: str) -> None:
         """Keep a finding."""
-        self._note(check, key, expected, found)
+        self.findings.append(Finding(check, key, expected, found))
 
     def _chunks(self, item: DataObject) -> Iterator[bytes]:
         size = self.catalog.sizes.get(item.key)
         if size is None and self.catalog.removed.get(item.key) == item.sha256:
             return
         if size is None:
-            self._note("existence", item.key, f"an object of {item.size} bytes", "none")
+            self.note("existence", item.key, f"an object of {item.size} bytes", "none")
             return
         if size != item.size:
-            self._note("size", item.key, f"{item.size} bytes", f"{size}")
+            self.note("size", item.key, f"{item.size} bytes", f"{size}")
         digest = hashlib.sha256()
         try:
             for chunk in self._whole(item) if size <= SMALL_BYTES else self._stream(item):
@@ -83,14 +85,14 @@ class Reader:
             if found != item.sha256 and size > SMALL_BYTES:
                 found, _ = digest_of(self._stream(item))  # once more: the fault may be the way's
         except KeyError:
-            self._note("existence", item.key, "the object that was listed", "none")
+            self.note("existence", item.key, "the object that was listed", "none")
             return
         except (OSError, StoreError) as error:
-            self._note("existence", item.key, "an object that can be read", str(error))
+            self.note("existence", item.key, "an object that can be read", str(error))
             return
         self.objects += 1
         if found != item.sha256:
-            self._note("checksum", item.key, item.sha256[:16], found[:16])
+            self.note("checksum", item.key, item.sha256[:16], found[:16])
 
     def _stream(self, item: DataObject) -> Iterator[bytes]:
         return self.catalog.run.store.stream(self.catalog.run.key(item.key))
@@ -102,11 +104,3 @@ class Reader:
             if hashlib.sha256(data).hexdigest() == item.sha256:
                 break
         yield data
-
-    def _count(self, item: DataObject, rows: int) -> None:
-        self.rows += rows
-        if rows != item.rows:
-            self._note("rows", item.key, f"{item.rows} rows", str(rows))
-
-    def _note(self, check: str, key: str, expected: str, found: str) -> None:
-        self.findings.append(Finding(check, key, expected, found))

@@ -99,7 +99,7 @@ def _rows(reader: Reader, ref: Ref) -> Iterator[PackedRow]:
             except (pa.ArrowException, OSError) as error:
                 reader.note("schema", item.key, "a Parquet file", str(error).splitlines()[0])
                 continue
-        reader.counted(item, count)
+        reader.count(item, count)
 
 
 def _packed(row: Mapping[str, Any]) -> PackedRow:

@@ -10,10 +10,8 @@ from leti_ctl import options
 
 
 @click.command()
-@click.option("--preset", metavar="NAME", help="Start from a preset; see `leti-ctl presets`.")
-@click.option(
-    "-f", "--file", type=click.Path(path_type=Path), metavar="RUN.yaml", help="Run spec, laid over the preset."
-)
+@options.preset
+@options.spec_file
 @options.iterations
 @options.overrides
 @click.option(

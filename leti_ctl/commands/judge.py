@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from leti_ctl.bar import bar
+
 if TYPE_CHECKING:
     from stages.contract.spec import ExecuteSpec
     from stages.execute.judge import Program, Verdict
@@ -72,8 +74,9 @@ def _verdicts(rows: list[dict[str, Any]], programs: list[Program], spec: Execute
     limits = Limits.from_spec(spec)
     with Judge(limits=limits, sandbox=spec.sandbox, workers=spec.workers or os.cpu_count() or 1) as running:
         ready = time.monotonic()
-        with _Bar(len(programs)) as advance:
-            for row, verdict in zip(rows, running.run(programs, advance), strict=True):
+        with bar("judge") as advance:
+            verdicts = running.run(programs, lambda done: advance(done, len(programs)))
+            for row, verdict in zip(rows, verdicts, strict=True):
                 yield _verdict_row(row, verdict)
         seconds = time.monotonic() - ready
         click.echo(
@@ -173,26 +176,3 @@ def _require(row: dict[str, Any], kinds: dict[str, tuple[type, ...]], source: Pa
         if not isinstance(row[name], allowed) or isinstance(row[name], bool):
             names = " or ".join(kind.__name__ for kind in allowed)
             raise UsageError(f"{source}, line {number}: {name} must be {names}, got {row[name]!r:.60}")
-
-
-class _Bar:
-    """A progress bar on a terminal, nothing elsewhere."""
-
-    def __init__(self, total: int) -> None:
-        self.total = total
-
-    def __enter__(self) -> Any:
-        if not sys.stderr.isatty():
-            return lambda done: None
-        from rich.console import Console
-        from rich.progress import MofNCompleteColumn, Progress, TimeElapsedColumn
-
-        columns = (*Progress.get_default_columns(), MofNCompleteColumn(), TimeElapsedColumn())
-        self.progress = Progress(*columns, console=Console(stderr=True), transient=True)
-        self.progress.start()
-        task = self.progress.add_task("judge", total=self.total)
-        return lambda done: self.progress.update(task, completed=done)
-
-    def __exit__(self, *_: object) -> None:
-        if hasattr(self, "progress"):
-            self.progress.stop()

@@ -15,10 +15,8 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option("--preset", metavar="NAME", help="Start from a preset; see `leti-ctl presets`.")
-@click.option(
-    "-f", "--file", type=click.Path(path_type=Path), metavar="RUN.yaml", help="Run spec, laid over the preset."
-)
+@options.preset
+@options.spec_file
 @options.iterations
 @options.overrides
 @options.store

@@ -92,9 +92,7 @@ class Decoder:
 
     def run(self, prompts: Sequence[Prompt]) -> Iterator[list[Written]]:
         """Yield after every step the samples that ended with it; those of a prompt with a limit of 0 are empty."""
-        for number, prompt in enumerate(prompts):
-            if prompt.limit == 0:
-                yield [Written(number, sample, [], "length") for sample in range(len(prompt.seeds))]
+        yield from unwritten(prompts)
         waiting = queue(prompts)
         size = min(self.batch_size, len(waiting))
         columns = max((row.prompt_length + row.limit for row in waiting), default=0) + SLACK_COLUMNS
@@ -135,7 +133,7 @@ class Decoder:
         mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts])
         positions = (mask.cumsum(-1) - 1).clamp(min=0)
         cache = DynamicCache()
-        logits = self._forward(ids, mask, positions, cache)
+        logits = forward(self.model, ids, mask, positions, cache)
         self.tally.prefilled_prompts += len(prompts)
         return Prefill(cache, logits, {number: row for row, number in enumerate(numbers)})
 
@@ -146,23 +144,9 @@ class Decoder:
         newest = torch.tensor([[row.ids[-1]] for row in self._rows])
         positions = torch.tensor([[row.prompt_length + len(row.ids) - 1] for row in self._rows])
         mask = self._cache.advance()
-        self._draw(self._rows, self._forward(newest, mask, positions, self._cache.as_cache))
+        self._draw(self._rows, forward(self.model, newest, mask, positions, self._cache.as_cache))
         self.tally.steps += 1
         self.tally.decode_seconds += perf_counter() - started
-
-    def _forward(self, ids: Tensor, mask: Tensor, positions: Tensor, cache: Cache) -> Tensor:
-        """Return the logits after the last column, [rows, vocabulary]."""
-        device = self.model.device
-        output = self.model(
-            input_ids=ids.to(device),
-            attention_mask=mask.to(device),
-            position_ids=positions.to(device),
-            past_key_values=cache,
-            use_cache=True,
-            logits_to_keep=1,
-        )
-        logits: Tensor = output.logits[:, -1]
-        return logits
 
     def _draw(self, rows: list[Row], logits: Tensor) -> None:
         seeds = np.array([row.seed for row in rows], np.uint64)
@@ -178,12 +162,10 @@ class Decoder:
         # From the last row down: the row that moves into a gap has been looked at already.
         for number in reversed(range(len(self._rows))):
             row = self._rows[number]
-            if row.ids[-1] in self.ends:
-                yield Written(row.prompt, row.sample, row.ids[:-1], "eos")
-            elif len(row.ids) == row.limit:
-                yield Written(row.prompt, row.sample, row.ids, "length")
-            else:
+            written = finished(row, self.ends)
+            if written is None:
                 continue
+            yield written
             self._cache.remove(number)
             self._rows[number] = self._rows[-1]
             self._rows.pop()
@@ -192,6 +174,34 @@ class Decoder:
         """Drop prefills whose prompts have no sample left to start."""
         needed = waiting[0].prompt if waiting else None
         self._prefills = [prefill for prefill in self._prefills if needed in prefill.rows]
+
+
+def forward(model: PreTrainedModel, ids: Tensor, mask: Tensor, positions: Tensor, cache: Cache) -> Tensor:
+    """Return the logits after the last column, [rows, vocabulary]; `cache` takes the columns in."""
+    output = model(
+        input_ids=ids.to(model.device),
+        attention_mask=mask.to(model.device),
+        position_ids=positions.to(model.device),
+        past_key_values=cache,
+        use_cache=True,
+        logits_to_keep=1,
+    )
+    logits: Tensor = output.logits[:, -1]
+    return logits
+
+
+def unwritten(prompts: Sequence[Prompt]) -> Iterator[list[Written]]:
+    """Yield the samples of prompts that leave no room for any token."""
+    for number, prompt in enumerate(prompts):
+        if prompt.limit == 0:
+            yield [Written(number, sample, [], "length") for sample in range(len(prompt.seeds))]
+
+
+def finished(row: Row, ends: frozenset[int]) -> Written | None:
+    """Return the sample if its newest token ended it, else None."""
+    if row.ids[-1] in ends:
+        return Written(row.prompt, row.sample, row.ids[:-1], "eos")
+    return Written(row.prompt, row.sample, row.ids, "length") if len(row.ids) == row.limit else None
 
 
 def queue(prompts: Sequence[Prompt]) -> deque[Row]:

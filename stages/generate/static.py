@@ -16,10 +16,21 @@ import numpy as np
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
-from transformers.cache_utils import Cache, DynamicCache
+from transformers.cache_utils import DynamicCache
 
 from stages.contract.spec import Sampling
-from stages.generate.decode import PREFILL_TOKENS, REFILL_SHARE, Prompt, Row, Tally, Written, queue
+from stages.generate.decode import (
+    PREFILL_TOKENS,
+    REFILL_SHARE,
+    Prompt,
+    Row,
+    Tally,
+    Written,
+    finished,
+    forward,
+    queue,
+    unwritten,
+)
 from stages.generate.sampling import Sampler, uniforms
 from stages.generate.slots import SlotCache
 from stages.generate.transformer import TransformersEngine
@@ -56,9 +67,7 @@ class StaticDecoder:
 
     def run(self, prompts: Sequence[Prompt]) -> Iterator[list[Written]]:
         """Yield after every look the samples that ended with it; those of a prompt with a limit of 0 are empty."""
-        for number, prompt in enumerate(prompts):
-            if prompt.limit == 0:
-                yield [Written(number, sample, [], "length") for sample in range(len(prompt.seeds))]
+        yield from unwritten(prompts)
         waiting = queue(prompts)
         size = min(self.batch_size, len(waiting))
         self._slots, self._widths = [None] * size, [0] * size
@@ -104,7 +113,7 @@ class StaticDecoder:
         mask = torch.zeros(visible.shape, dtype=self.model.dtype)
         mask.masked_fill_(~visible, torch.finfo(mask.dtype).min)
         cache = DynamicCache()
-        logits = self._forward(ids, (columns - starts).clamp(min=0), mask[:, None], cache)
+        logits = forward(self.model, ids, mask[:, None], (columns - starts).clamp(min=0), cache)
         self.tally.prefilled_prompts += len(prompts)
         return Prefill(width, cache, logits, {number: row for row, number in enumerate(numbers)})
 
@@ -148,22 +157,8 @@ class StaticDecoder:
         )
         ends = [min(width + at, self.columns - 1) for width, at in zip(self._widths, places, strict=True)]
         mask = self._cache.advance(self._per_slot(ends))
-        logits = self._forward(newest[:, None], positions[:, None], mask, self._cache.as_cache)
+        logits = forward(self.model, newest[:, None], mask, positions[:, None], self._cache.as_cache)
         return self.sampler.draw(logits, self._draws(ahead))
-
-    def _forward(self, ids: Tensor, positions: Tensor, mask: Tensor, cache: Cache) -> Tensor:
-        """Return the logits after the last column, [rows, vocabulary]."""
-        device = self.model.device
-        output = self.model(
-            input_ids=ids.to(device),
-            attention_mask=mask.to(device),
-            position_ids=positions.to(device),
-            past_key_values=cache,
-            use_cache=True,
-            logits_to_keep=1,
-        )
-        logits: Tensor = output.logits[:, -1]
-        return logits
 
     def _draws(self, ahead: int) -> Tensor:
         """Return the number behind each slot's next token but `ahead`; slots without a row get one nobody uses."""
@@ -179,12 +174,10 @@ class StaticDecoder:
         for slot, row in enumerate(self._slots):
             if row is None:
                 continue
-            if row.ids[-1] in self.ends:
-                yield Written(row.prompt, row.sample, row.ids[:-1], "eos")
-            elif len(row.ids) == row.limit:
-                yield Written(row.prompt, row.sample, row.ids, "length")
-            else:
+            written = finished(row, self.ends)
+            if written is None:
                 continue
+            yield written
             self._slots[slot] = None
 
     def _forget(self, waiting: deque[Row]) -> None:

@@ -16,13 +16,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from stages.contract.errors import ResourceError, SpecError
+from stages.contract.errors import SpecError
 from stages.contract.spec import TrainSpec
 from stages.device import find_device
 from stages.train import state
 from stages.train.engine import Batch, Row, Step
 from stages.train.group import Group
-from stages.train.model import Start, decay_groups, is_out_of_memory, load_model, write_model
+from stages.train.model import Start, decay_groups, explaining_memory, load_model, write_model
 from stages.train.packed import HEAD_CHUNK, PackedLoss, recompute_activations
 from stages.train.plan import divide
 
@@ -49,17 +49,12 @@ class DeepSpeedTrainer:
 
     def train_step(self, step: Step) -> float:
         """Take one optimizer step and return its loss."""
-        try:
+        with explaining_memory(
+            step, self.train, "fewer, with train.activation_checkpointing or with a higher train.zero_stage"
+        ):
             loss = sum(self._accumulate(batch) for batch in step.batches)
             if math.isfinite(loss):
                 self._update()
-        except (MemoryError, RuntimeError) as error:  # torch.OutOfMemoryError is a RuntimeError
-            if is_out_of_memory(error):
-                raise ResourceError(
-                    f"step {step.number}: out of memory with train.micro_batch_tokens {self.train.micro_batch_tokens}; "
-                    "start a run with fewer, with train.activation_checkpointing or with a higher train.zero_stage"
-                ) from error
-            raise
         return loss
 
     def any(self, flag: bool) -> bool:

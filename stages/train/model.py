@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,8 +13,10 @@ from torch import nn
 from transformers import AutoModelForCausalLM, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
-from stages.contract.errors import ModelError
+from stages.contract.errors import ModelError, ResourceError
+from stages.contract.spec import TrainSpec
 from stages.train import state
+from stages.train.engine import Step
 
 
 class Start(NamedTuple):
@@ -58,6 +62,20 @@ def write_model(model: nn.Module, weights: state.Tensors, dtype: str, folder: Pa
     kept = {name: value.cpu() for name, value in model.state_dict().items() if name in buffers}
     stored = kept | {name: tensor.to(getattr(torch, dtype)) for name, tensor in weights.items()}
     save_file(stored, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+@contextmanager
+def explaining_memory(step: Step, train: TrainSpec, remedy: str) -> Iterator[None]:
+    """Turn a failed allocation into a `ResourceError` that names the step and what to start a run with instead."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:  # torch.OutOfMemoryError is a RuntimeError
+        if not is_out_of_memory(error):
+            raise
+        raise ResourceError(
+            f"step {step.number}: out of memory with train.micro_batch_tokens {train.micro_batch_tokens}; "
+            f"start a run with {remedy}"
+        ) from error
 
 
 def is_out_of_memory(error: Exception) -> bool:

@@ -14,12 +14,11 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from stages.contract.errors import ResourceError
 from stages.contract.spec import TrainSpec
 from stages.train import state
 from stages.train.engine import Batch, Step
 from stages.train.group import Group
-from stages.train.model import Start, decay_groups, is_out_of_memory, load_model, write_model
+from stages.train.model import Start, decay_groups, explaining_memory, load_model, write_model
 from stages.train.packed import recompute_activations
 from stages.train.static import MicroBatch, Shape, Slot, StaticLoss, cut, lay_out
 
@@ -43,18 +42,11 @@ class TorchTrainer:
 
     def train_step(self, step: Step) -> float:
         """Take one optimizer step and return its loss."""
-        try:
+        with explaining_memory(step, self.train, "fewer or with train.activation_checkpointing"):
             self.gradients.zero_()
             loss = sum(self._accumulate(batch) for batch in step.batches)
             if math.isfinite(loss):
                 self._update()
-        except (MemoryError, RuntimeError) as error:  # torch.OutOfMemoryError is a RuntimeError
-            if is_out_of_memory(error):
-                raise ResourceError(
-                    f"step {step.number}: out of memory with train.micro_batch_tokens {self.train.micro_batch_tokens}; "
-                    "start a run with fewer or with train.activation_checkpointing"
-                ) from error
-            raise
         return loss
 
     def any(self, flag: bool) -> bool:

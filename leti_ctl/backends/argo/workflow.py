@@ -22,37 +22,6 @@ def workflow(
 
     Raises `UsageError` for a name that cannot be a label and `SpecError` for a spec the profile cannot run.
     """
-    made = _object(run_name, run_uri, spec, profile, attempt=attempt, start=start)
-    made["spec"] = {
-        "workflowTemplateRef": {"name": names.template_name(profile)},
-        "arguments": {"parameters": _parameters(run_name, run_uri, spec, start=start)},
-    }
-    return made
-
-
-def standalone(
-    run_name: str,
-    run_uri: str,
-    spec: RunSpec,
-    profile: Profile,
-    *,
-    attempt: int = 0,
-    start: int = 0,
-) -> dict[str, Any]:
-    """Return the object with the templates in it, for people who may create Workflows but no WorkflowTemplates."""
-    made = _object(run_name, run_uri, spec, profile, attempt=attempt, start=start)
-    made["spec"] = templates.workflow_spec(profile)
-    given = {one["name"]: one["value"] for one in _parameters(run_name, run_uri, spec, start=start)}
-    defaults = {one["name"]: one.get("value") for one in made["spec"]["arguments"]["parameters"]}
-    made["spec"]["arguments"] = {
-        "parameters": [{"name": name, "value": given.get(name, value)} for name, value in defaults.items()]
-    }
-    return made
-
-
-def _object(
-    run_name: str, run_uri: str, spec: RunSpec, profile: Profile, *, attempt: int, start: int
-) -> dict[str, Any]:
     names.check_run_name(run_name)
     refuse(spec, profile, start)
     return {
@@ -69,7 +38,31 @@ def _object(
                 names.MANIFEST_DIGEST: templates.digest(templates.workflow_spec(profile)),
             },
         },
+        "spec": {
+            "workflowTemplateRef": {"name": names.template_name(profile)},
+            "arguments": {"parameters": _parameters(run_name, run_uri, spec, start=start)},
+        },
     }
+
+
+def standalone(
+    run_name: str,
+    run_uri: str,
+    spec: RunSpec,
+    profile: Profile,
+    *,
+    attempt: int = 0,
+    start: int = 0,
+) -> dict[str, Any]:
+    """Return the object with the templates in it, for people who may create Workflows but no WorkflowTemplates."""
+    made = workflow(run_name, run_uri, spec, profile, attempt=attempt, start=start)
+    given = {one["name"]: one["value"] for one in made["spec"]["arguments"]["parameters"]}
+    made["spec"] = templates.workflow_spec(profile)
+    defaults = {one["name"]: one.get("value") for one in made["spec"]["arguments"]["parameters"]}
+    made["spec"]["arguments"] = {
+        "parameters": [{"name": name, "value": given.get(name, value)} for name, value in defaults.items()]
+    }
+    return made
 
 
 def _parameters(run_name: str, run_uri: str, spec: RunSpec, *, start: int) -> list[dict[str, str]]:

@@ -19,24 +19,8 @@ from stages.contract.records import Execution, Metrics, Sample, read_rows, write
 from stages.contract.run import Run
 from stages.contract.store import LocalStore
 from tests.conftest import ROOT
-from tests.leti_ctl.audit.made import make_run
 
 Harm = Callable[[Path], None]
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The store of a finished run."""
-    folder = tmp_path_factory.mktemp("audited")
-    make_run(folder)
-    return folder / "store"
-
-
-@pytest.fixture
-def run_folder(finished: Path, tmp_path: Path) -> Path:
-    """The run's folder in a copy of the store."""
-    shutil.copytree(finished, tmp_path / "store")
-    return tmp_path / "store/runs/made"
 
 
 def audited(run_folder: Path, depth: Depth | None = None) -> Report:

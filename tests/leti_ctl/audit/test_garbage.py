@@ -17,20 +17,6 @@ from leti_ctl.cli import cli
 from stages.contract.errors import ArtifactError, LetiError, UsageError
 from stages.contract.run import Run
 from stages.contract.store import LocalStore
-from tests.leti_ctl.audit.made import make_run
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("collected")
-    make_run(folder)
-    return folder / "store"
-
-
-@pytest.fixture
-def run_folder(finished: Path, tmp_path: Path) -> Path:
-    shutil.copytree(finished, tmp_path / "store")
-    return tmp_path / "store/runs/made"
 
 
 def leti_ctl(run_folder: Path, command: str, *arguments: str) -> dict[str, Any]:

@@ -13,14 +13,6 @@ from click.testing import CliRunner
 
 from leti_ctl.cli import cli
 from stages.contract.errors import ArtifactError, LetiError, UsageError
-from tests.leti_ctl.audit.made import make_run
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("held")
-    make_run(folder)
-    return folder / "store"
 
 
 def artifacts(store: Path, command: str, *arguments: str) -> dict[str, Any]:
