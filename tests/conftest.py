@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -37,6 +38,8 @@ ACCOUNT = {
 @pytest.fixture(autouse=True, scope="session")
 def isolated_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """No account, profile, proxy or setting of whoever runs the tests reaches them or the processes they start."""
+    # A shell starts background jobs with SIGINT ignored, and processes they start would inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     mine = pytest.MonkeyPatch()
     for name in [name for name in os.environ if name.startswith(("AWS_", "LETI_"))]:
         mine.delenv(name)

@@ -56,7 +56,7 @@ def test_a_rendered_template_is_applied_by_the_server_and_updated(tmp_path: Path
 def test_workflows_are_made_watched_stopped_and_deleted(tmp_path: Path) -> None:
     with FakeCluster(tmp_path) as cluster:
         cluster.kubectl("create", "-f", "-", text=WORKFLOW)
-        cluster.kubectl("wait", "wf/hello", "--for=jsonpath={.status.phase}=Succeeded", "--timeout=30s")
+        cluster.kubectl("wait", "wf/hello", "--for=jsonpath={.status.phase}=Succeeded", "--timeout=120s")
         (pod,) = cluster.pods("Succeeded")
         assert cluster.kubectl("logs", pod).stdout == "hello\n"
         sleeping = WORKFLOW.replace("hello}", "sleeps}").replace("name: hello", "name: sleeps").replace(
@@ -66,7 +66,7 @@ def test_workflows_are_made_watched_stopped_and_deleted(tmp_path: Path) -> None:
         (pod,) = cluster.wait(cluster.pods, "a running pod")
         cluster.kubectl("patch", "wf", "sleeps", "--type=merge", "-p", json.dumps({"spec": {"shutdown": "Terminate"}}))
         cluster.wait(lambda: cluster.objects.get(WORKFLOWS, "leti", "sleeps")["status"]["phase"] == "Failed", "its end")
-        cluster.kubectl("delete", "wf", "--all", "--timeout=20s")
+        cluster.kubectl("delete", "wf", "--all", "--timeout=120s")
         cluster.wait(lambda: not cluster.objects.list(PODS), "that all is gone")
 
 

@@ -40,7 +40,7 @@ def start(act: str, run: Run, *arguments: str, **environment: str) -> subprocess
         env={**os.environ, **environment},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         check=False,
     )
 
@@ -58,7 +58,7 @@ def stop(act: str, run: Run, number: int, **environment: str) -> tuple[int, str]
         assert process.stdout is not None
         assert process.stdout.readline() == "paused\n"
         process.send_signal(number)
-        _, logged = process.communicate(timeout=30)
+        _, logged = process.communicate(timeout=120)
     return process.returncode, logged
 
 
