@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from stages.execute.inside import wire
+from stages.execute.inside import exhibit, wire
 from stages.execute.limits import Limits
 from stages.execute.sandbox import Description, Sandbox, SandboxKind
 
@@ -70,6 +70,10 @@ class Verdict:
     """`gvisor-split` and the like: which sandbox, and whether the tests ran apart from the solution (`split`) or in
     its process (`beside`).
     """
+    exhibit: Any = None
+    """What a `split` program's tests bound to the name `exhibit`, as plain data, where it passed (`inside/exhibit`)."""
+    exhibit: Any = None
+    """What the tests bound to the name `exhibit`, as plain data; None unless they passed."""
 
 
 @dataclass(slots=True)
@@ -234,7 +238,10 @@ class Judge:
         if message["separation"] not in ("split", "beside") or type(error_type) not in (str, type(None)):
             raise wire.Malformed("not a verdict")
         isolation = f"{self.sandbox}-{message['separation']}"
-        return Verdict(outcome, error_type, feedback, float(message["seconds"]), isolation)
+        shown = message["exhibit"]
+        if shown is not None and (outcome != "passed" or exhibit.plain(shown) is None):
+            raise wire.Malformed("not an exhibit")
+        return Verdict(outcome, error_type, feedback, float(message["seconds"]), isolation, shown)
 
     def _replace(
         self, worker: _Worker, selector: selectors.BaseSelector, pending: deque[int], attempts: dict[int, int]

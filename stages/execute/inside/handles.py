@@ -191,7 +191,7 @@ def _text(value: object) -> str:
     return value
 
 
-def _base_of(value: Any) -> Any:
+def base_of(value: Any) -> Any:
     """The plain value of an object that derives from a built-in type; None where there is none."""
     return None if not isinstance(value, Handle) or value._leti_base is None else value._leti_plain()
 
@@ -241,7 +241,7 @@ def asking(name: str) -> Callable[..., Any]:
 
 
 def _hash(self: Any) -> int:
-    base = _base_of(self)
+    base = base_of(self)
     return hash(base) if base is not None and "hash" not in type(self)._leti_own else int(operate(self, "hash", self))
 
 
@@ -249,7 +249,7 @@ def _compare(name: str) -> Callable[[Any, object], Any]:
     def method(self: Any, other: Any) -> Any:
         if is_remote(other):
             return operate(self, name, self, other)
-        base = _base_of(self)
+        base = base_of(self)
         return NotImplemented if base is None else getattr(operator, name)(base, other)
 
     return method
@@ -264,7 +264,7 @@ def _calculate(name: str, *, reflected: bool = False, in_place: bool = False) ->
         origin = max(_origin_of(self), _origin_of(other))
         if is_remote(other):
             return _result(operate(self, asked, *sides, *more), origin)
-        base = _base_of(self)
+        base = base_of(self)
         if base is not None and not in_place and (stem not in type(self)._leti_own or name in DIFFERENCES):
             return operations.OPERATIONS[name](*((other, base) if reflected else (base, other)), *more)
         if origin != DIFFERENCE and not _may_be_comparison(name, origin, other):
@@ -299,7 +299,7 @@ def _result(value: Any, origin: int) -> Any:
 
 
 def _contains(self: Any, item: object) -> bool:
-    base = _base_of(self)
+    base = base_of(self)
     if base is not None and ("contains" not in type(self)._leti_own or _origin_of(self) == FOUND):
         return item in base
     session = self._leti_home

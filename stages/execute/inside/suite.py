@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from types import CodeType, ModuleType
 from typing import Any
 
-from stages.execute.inside import certify, codec, remote, report
+from stages.execute.inside import certify, codec, exhibit, remote, report
 from stages.execute.inside.handles import Blueprint, Handle
 
 FILE_NAME = "<string>"
@@ -91,6 +91,7 @@ class Suite:
         self.judging_names = frozenset(unresolved & JUDGING_NAMES.keys() - self.treated_as_classes)
         if self.judging_names == unresolved:
             self.judging_names = frozenset()
+        self.exhibits = exhibit.NAME in self.bound
         self.splittable = not self._needs_one_namespace(unresolved)
         self.draws = "random" in self.modules | self.loads
         self.seeds = "random" in self.modules and "seed" in self.attributes | self.loads

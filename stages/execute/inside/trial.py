@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from stages.execute.inside import remote, trace, wire
+from stages.execute.inside import exhibit, remote, trace, wire
 from stages.execute.inside.handles import Handle
 from stages.execute.inside.lane import Expired
 from stages.execute.inside.suite import Scope, Suite
@@ -42,6 +42,8 @@ class Finding(NamedTuple):
     outcome: str
     error_type: str | None
     feedback: str
+    exhibit: Any = None
+    """Plain data that the tests show with a pass."""
 
 
 PASSED = Finding("passed", None, "")
@@ -145,7 +147,7 @@ class Trial:
         self, suite: Suite, session: remote.Session, reads: list[str], code: bytes
     ) -> tuple[str | None, Finding]:
         try:
-            evaluate(suite, session, reads, code)
+            shown = evaluate(suite, session, reads, code)
         except (Expired, remote.Unsplittable):
             raise
         except remote.Ended as ended:
@@ -154,7 +156,7 @@ class Trial:
             finding = self._raised(error, suite)
             # Only now: printing the exception may have asked the candidate once more.
             return _over(session), finding
-        return _over(session), PASSED
+        return _over(session), PASSED if shown is None else PASSED._replace(exhibit=shown)
 
     def _evaluate_in_a_fork(
         self, suite: Suite, session: remote.Session, reads: list[str], code: bytes
@@ -269,8 +271,8 @@ def compiled_suite(setup: str, tests: tuple[str, ...]) -> Suite | None:
         return None
 
 
-def evaluate(suite: Suite, session: remote.Session, reads: list[str], code: bytes) -> None:
-    """Run the solution in the candidate, then the tests here. Returns only where all of them held."""
+def evaluate(suite: Suite, session: remote.Session, reads: list[str], code: bytes) -> Any:
+    """Run the solution in the candidate, then the tests here. Returns only where all of them held: their exhibit."""
     request = {
         "op": "load", "names": suite.names(), "imports": suite.needed_by(reads), "plan": suite.plan,
         "shares": suite.shares,
@@ -290,6 +292,7 @@ def evaluate(suite: Suite, session: remote.Session, reads: list[str], code: byte
         # CPython looks among these for "Did you mean" when the text of the error is made.
         scope.update({name: None for name in names if type(name) is str and name not in scope})
         raise
+    return exhibit.plain(scope.get(exhibit.NAME)) if suite.exhibits else None
 
 
 def _over(session: remote.Session) -> str | None:
