@@ -3,49 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import yaml
 from pydantic import BaseModel
 
-from leti_ctl import layers
-from stages.contract.errors import UsageError
+from leti_ctl import layers, presets
 from stages.contract.spec import RunSpec
 
 PATH_FIELDS = ("model.source", "task.source", "generate.script", "pretraining.source")
-
-
-def preset_names() -> list[str]:
-    """Return the presets that come with leti, sorted."""
-    folder = resources.files("leti_ctl").joinpath("presets")
-    return sorted(item.name.removesuffix(".yaml") for item in folder.iterdir() if item.name.endswith(".yaml"))
-
-
-def preset_text(name: str) -> str:
-    """Return a preset as written."""
-    if name not in preset_names():
-        raise UsageError(
-            f"--preset {name!r}: no such preset{layers.hint(name, preset_names())}; see `leti-ctl presets`"
-        )
-    return resources.files("leti_ctl").joinpath(f"presets/{name}.yaml").read_text(encoding="utf-8")
-
-
-def preset_summary(name: str) -> str:
-    """Return the preset's first comment line: what it is."""
-    return preset_text(name).partition("\n")[0].lstrip("# ").strip()
 
 
 def load_spec(*, preset: str | None, file: Path | None, overrides: Iterable[str], iterations: int | None) -> RunSpec:
     """Return the spec that a preset, then a file, then `--set`, then `--iterations` describe."""
     data: dict[str, Any] = {}
     if preset:
-        own = layers.mapping(preset_text(preset), f"preset {preset}")
-        data = layers.extended(own, "preset", preset_text, (preset,))
+        own = layers.mapping(presets.text(preset), f"preset {preset}")
+        data = layers.extended(own, "preset", presets.text, (preset,))
     if file:
         own = layers.mapping(layers.read(file), str(file))
-        data = layers.merge(data, layers.extended(own, "preset", preset_text, ()))
+        data = layers.merge(data, layers.extended(own, "preset", presets.text, ()))
     for override in overrides:
         data = layers.merge(data, layers.override(override))
     if iterations is not None:
@@ -58,7 +36,7 @@ def override(spec: RunSpec, *, overrides: Iterable[str], iterations: int | None)
     data: dict[str, Any] = spec.model_dump(mode="json")
     for each in overrides:
         data = layers.merge(data, layers.override(each))
-    return validate(layers.merge(data, {"iterations": iterations or data["iterations"]}))
+    return validate(data if iterations is None else layers.merge(data, {"iterations": iterations}))
 
 
 def validate(data: Mapping[str, Any]) -> RunSpec:

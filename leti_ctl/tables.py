@@ -13,6 +13,8 @@ from rich.table import Table
 
 STAGES = ("generate", "execute", "build", "train", "evaluate")
 SHOWN_ERRORS = 3
+TERM_WIDTH = 32
+"""Columns that a list's terms take, its indent and gap among them."""
 
 
 def console() -> Console:
@@ -106,6 +108,16 @@ def print_rows(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], *, emp
     for row in rows:
         table.add_row(*(escape(str(row[column])) for column in columns))
     console().print(table)
+
+
+def print_groups(groups: Mapping[str, Sequence[tuple[str, str]]]) -> None:
+    """Print (term, meaning) pairs under headings; a term too long for its column has its meaning below it."""
+    out = console()
+    for number, (heading, rows) in enumerate(groups.items()):
+        out.print(f"{'' if number == 0 else chr(10)}[bold]{escape(heading)}[/]")
+        for term, meaning in rows:
+            split = "\n" + " " * TERM_WIDTH if len(term) + 4 > TERM_WIDTH else " " * (TERM_WIDTH - len(term) - 2)
+            out.print(f"  {escape(term)}{split}{escape(meaning)}", soft_wrap=True)
 
 
 def print_samples(rows: Sequence[Mapping[str, Any]]) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from leti_ctl import specs
+from leti_ctl import presets, specs
 from stages.contract.errors import LetiError, SpecError, UsageError
 from stages.contract.spec import RunSpec
 
@@ -17,10 +17,10 @@ def load(*overrides: str, text: str = "", tmp_path: Path | None = None, preset: 
     return specs.load_spec(preset=preset, file=file, overrides=overrides, iterations=None)
 
 
-@pytest.mark.parametrize("name", specs.preset_names())
+@pytest.mark.parametrize("name", presets.names())
 def test_every_preset_loads_and_says_what_it_is(name: str) -> None:
     assert load(preset=name).digest()
-    assert len(specs.preset_summary(name)) > 20
+    assert len(presets.summary(name)) > 20
 
 
 def test_a_later_source_wins(tmp_path: Path) -> None:

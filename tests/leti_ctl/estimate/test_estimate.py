@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from leti_ctl import estimate as reckoning
-from leti_ctl import profiles, specs
+from leti_ctl import presets, profiles, specs
 from leti_ctl.commands.estimate import estimate as command
 from leti_ctl.estimate import layout, work
 from leti_ctl.estimate.clock import finish_time
@@ -170,7 +170,7 @@ def test_every_profile_can_be_reckoned_with(profile: str) -> None:
 
 def test_the_table_knows_every_presets_model_and_task() -> None:
     table = load_rates()
-    for name in specs.preset_names():
+    for name in presets.names():
         spec = spec_of(name)
         assert work.count_parameters(spec.model.source, table) > 1e6
         assert {"train", "validation", "test"} <= table.problems[spec.task.name].keys()

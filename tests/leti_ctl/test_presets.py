@@ -1,0 +1,99 @@
+"""The presets that come with leti: families of them, and what sets one apart from another."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from leti_ctl import layers, presets, specs
+from leti_ctl.commands.presets import presets as command
+from leti_ctl.presets import family
+from stages.contract.errors import LetiError, SpecError, UsageError
+from stages.contract.spec import RunSpec
+
+FAMILY = """
+name: leti-{size}-{n}
+about: fewer samples
+summary: "{size}, {n} samples"
+extends: leti-{size}
+axes:
+  size: {350m: {say: small}, 2b: {say: large}}
+  n: {n4: {say: "4", set: {generate: {samples_per_problem: 4}}}, n8: {say: "8", set: {seed: 8}}}
+set: {generate: {samples_per_problem: 8, top_k: 3}}
+"""
+
+
+def load(name: str) -> RunSpec:
+    return specs.load_spec(preset=name, file=None, overrides=(), iterations=None)
+
+
+def differences(first: RunSpec, second: RunSpec) -> dict[str, Any]:
+    """Dotted fields in which two specs differ, with the second's values."""
+    known = [path for path, _, _ in specs.fields()]
+
+    def value(spec: Any, path: str) -> Any:
+        for name in path.split("."):
+            spec = getattr(spec, name)
+        return spec
+
+    return {path: value(second, path) for path in known if value(first, path) != value(second, path)}
+
+
+def test_a_family_is_every_choice_of_a_point_per_axis() -> None:
+    found = {one.name: one for one in family.parse(FAMILY, "test").members()}
+    assert list(found) == ["leti-350m-n4", "leti-350m-n8", "leti-2b-n4", "leti-2b-n8"]
+    assert found["leti-2b-n4"].summary == "large, 4 samples"
+    assert layers.mapping(found["leti-2b-n4"].text(), "test") == {
+        "extends": "leti-2b",
+        "generate": {"samples_per_problem": 4, "top_k": 3},
+    }
+    assert found["leti-350m-n8"].spec["generate"]["samples_per_problem"] == 8
+
+
+def test_a_family_is_listed_in_one_line() -> None:
+    assert family.parse(FAMILY, "test").pattern == "leti-{350m,2b}-{n4,n8}"
+
+
+@pytest.mark.parametrize("broken", ["name: x", FAMILY.replace("about: fewer samples", ""), FAMILY + "sets: {}\n"])
+def test_a_broken_family_is_one_line_that_names_its_file(broken: str) -> None:
+    with pytest.raises(LetiError) as caught:
+        family.parse(broken, "presets/x.family.yaml")
+    assert isinstance(caught.value, SpecError) and "\n" not in str(caught.value)
+
+
+def test_every_name_is_listed_once_and_described() -> None:
+    listed = [name for line in presets.lines() for name in line.members]
+    assert sorted(listed) == presets.names() and len(set(listed)) == len(listed)
+    assert all(len(one.summary) > 20 for one in presets.entries().values())
+
+
+def test_an_unknown_preset_is_told_the_nearest() -> None:
+    with pytest.raises(UsageError, match="did you mean leti-350m"):
+        presets.text("leti-350n")
+
+
+@pytest.mark.parametrize("size", ["350m", "2b"])
+def test_ablations_differ_from_the_main_run_in_what_they_are_called_after(size: str) -> None:
+    base = load(f"leti-{size}")
+    assert differences(base, load(f"leti-{size}-n16")) == {"generate.samples_per_problem": 16}
+    assert differences(base, load(f"leti-{size}-p128")) == {"task.train_problems": 128}
+    assert differences(base, load(f"leti-{size}-no-regularization")) == {"train.objective": "fcft"}
+    binary = differences(base, load(f"leti-{size}-binary-only"))
+    assert binary.pop("iterations", 50) in (30, 50) and binary == {"build.textual_feedback": False}
+
+
+def test_two_presets_never_run_the_same() -> None:
+    found = [(name, load(name).digest()) for name in presets.names()]
+    same = [(a, b) for (a, first), (b, second) in itertools.combinations(found, 2) if first == second]
+    assert same == []
+
+
+def test_the_list_names_every_group_and_with_all_every_preset() -> None:
+    text = CliRunner().invoke(command, []).output
+    assert all(heading in text for heading in {presets.GROUPS[line.group] for line in presets.lines()})
+    assert "leti-{350m,2b}{,-binary-only}-{n16,n64}" in text
+    every = CliRunner().invoke(command, ["--all"]).output
+    assert all(f"  {name} " in every or f"  {name}\n" in every for name in presets.names())
