@@ -28,6 +28,7 @@ GATES: dict[str, tuple[str, ...]] = {
     "deepspeed": ("stages.train",),
     "pyarrow": ("stages.prepare", "stages.build", "stages.train", "leti_ctl.audit", "leti_ctl.reader"),
     "datasets": ("stages.prepare", "stages.tasks"),
+    "spacy": ("stages.tasks.eae",),
     "boto3": ("stages.contract.s3",),
     "botocore": ("stages.contract.s3", "stages.contract.retry", "stages.contract.gcs", "stages.contract.wire"),
     "mypy_boto3_s3": ("stages.contract.s3",),
