@@ -34,6 +34,9 @@ GATES: dict[str, tuple[str, ...]] = {
     "mypy_boto3_s3": ("stages.contract.s3",),
     "kubernetes": ("leti_ctl.backends.argo",),
     "argo_workflows": ("leti_ctl.backends.argo",),
+    "mlflow": ("leti_ctl.tracking.mlflow",),
+    "tensorboard": ("leti_ctl.tracking.tensorboard",),
+    "pyflakes": ("stages.execute.feedback",),
     "click": ("leti_ctl",),
     "rich": ("leti_ctl",),
     "yaml": ("leti_ctl",),
@@ -63,6 +66,7 @@ MANY_ARGUMENTS = {
     "leti_ctl.commands.render.render": "click passes every option as an argument",
     "leti_ctl.commands.gc.gc": "click passes every option as an argument",
     "leti_ctl.commands.trace.trace": "click passes every option as an argument",
+    "leti_ctl.commands.track.track": "click passes every option as an argument",
     "leti_ctl.commands.judge.judge": "click passes every option as an argument",
     "stages.train.packed._interface": "the signature is that of transformers' attention functions",
 }
