@@ -162,8 +162,9 @@ def evaluate(problem: Problem, solution: str, observation: Observation | None) -
 def figures(problem: Problem, executions: Sequence[Execution]) -> Mapping[str, Ratio]:
     """Return both scores, over all questions (as the paper) and over those of the problem's task."""
     task = Facts.model_validate(problem.facts).task
-    judged = [one.measures for one in executions if one.measures]
-    shares = {name: Ratio(sum(measures[name] for measures in judged), len(judged)) for name in ("lenient", "strict")}
+    shares = {
+        name: Ratio(sum(one.measures[name] for one in executions), len(executions)) for name in ("lenient", "strict")
+    }
     return {**shares, **{f"{name}/{task}": share for name, share in shares.items()}}
 
 

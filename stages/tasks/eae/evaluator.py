@@ -113,8 +113,6 @@ def portrait(variable: str, attributes: Sequence[str]) -> str:
 def evaluate(problem: Problem, solution: str, observation: Observation | None) -> Judgement:
     """Judge the event a solution instantiated; a program that failed by itself keeps its own feedback."""
     assert observation is not None, "the solutions of this task are programs"
-    if observation.outcome == "infra_error":
-        return Judgement(observation.outcome, observation.error_type, observation.feedback, None, {})
     facts = Facts.model_validate(problem.facts)
     if observation.outcome != "passed":
         nothing = measures(Reading((), 0), facts.gold)
@@ -164,8 +162,10 @@ def measures(reading: Reading, gold: Sequence[Gold]) -> dict[str, float]:
 
 def figures(problem: Problem, executions: Sequence[Execution]) -> Mapping[str, Ratio]:
     """Return precision, recall and F1 of identification and classification, as ratios that are summed over problems."""
-    judged = [one.measures for one in executions if "gold" in one.measures]
-    total = {name: sum(one[name] for one in judged) for name in ("gold", "predicted", "identified", "classified")}
+    total = {
+        name: sum(one.measures[name] for one in executions)
+        for name in ("gold", "predicted", "identified", "classified")
+    }
     ratios = {}
     for name, right in (("arg_i", total["identified"]), ("arg_c", total["classified"])):
         ratios[f"{name}_precision"] = Ratio(right, total["predicted"])
