@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 from leti_ctl import control
 from stages.contract.artifacts import Ref
+from stages.contract.cuts import cut
 from stages.contract.errors import UsageError
-from stages.contract.prompts import first_block
 from stages.contract.records import Execution, PackedRow, Problem, Sample
 from stages.contract.run import Run
 from stages.contract.spec import Pass
@@ -77,7 +77,7 @@ def _row(sample: Sample, execution: Execution | None, problem: Problem, how: str
         "reward_token": sample.reward_token,
         "prompt": problem.prompt,
         "solution": sample.solution,
-        "executed": sample.solution if how == "none" else first_block(sample.solution, legacy="legacy" in how),
+        "executed": cut(how, sample.solution),
         "finish_reason": sample.finish_reason,
         "tokens": len(sample.token_ids),
         "outcome": execution.outcome if execution else None,

@@ -19,8 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
+from stages.contract.cuts import cut
 from stages.contract.errors import ArtifactError, ModelError
-from stages.contract.prompts import cap, first_block, sanitize
+from stages.contract.prompts import cap, sanitize
 from stages.contract.records import Execution, Sample
 from stages.contract.spec import RunSpec
 
@@ -106,16 +107,12 @@ class Encoder:
 
     def _retokenized(self, samples: Sequence[Sample], prompts: dict[str, str]) -> Iterator[tuple[list[int], list[int]]]:
         """Tokenise prompt and solution as one text; a token across the border counts as the solution's."""
-        solutions = [self._cut(sample.solution) for sample in samples]
+        solutions = [cut(self.spec.task.postprocess, sample.solution) for sample in samples]
         texts = [prompts[sample.problem_id] + solution for sample, solution in zip(samples, solutions, strict=True)]
         for sample, solution, encoding in zip(samples, solutions, self._encode(texts), strict=True):
             border = len(prompts[sample.problem_id])
             in_prompt = sum(end <= border for _, end in encoding.offsets)
             yield encoding.ids[:in_prompt], encoding.ids[in_prompt:] + self._end(sample, solution)
-
-    def _cut(self, solution: str) -> str:
-        how = self.spec.task.postprocess
-        return solution if how == "none" else first_block(solution, legacy=how == "first_block_legacy")
 
     def _end(self, sample: Sample, solution: str) -> list[int]:
         """The end-of-sequence id where the model ended what is trained on, or at a cut if the spec counts those."""

@@ -211,7 +211,7 @@ STAGES: Mapping[StageName, StageContract] = {
     "train": StageContract(
         ("examples", "pretraining", "checkpoint", "optimizer"), ("steps", "optimizer", "checkpoint"), "iteration", False
     ),
-    "evaluate": StageContract(("samples", "executions"), ("metrics",), "pass", False),
+    "evaluate": StageContract(("problems", "samples", "executions"), ("metrics",), "pass", False),
 }
 
 
@@ -228,7 +228,7 @@ def outputs(stage: StageName, spec: RunSpec, *, iteration: int, split: str) -> t
     `train` writes the model of the *next* iteration, so its checkpoint and optimizer carry `iteration + 1`.
     """
     if stage == "prepare":
-        splits = ("train", *spec.evaluate.splits)
+        splits = (*(("train",) if spec.trains() else ()), *spec.evaluate.splits)
         stream = (Ref("pretraining"),) if spec.uses_pretraining() else ()
         return (*(Ref("problems", split=name) for name in splits), *stream, Ref("checkpoint", 0))
     if stage == "train":
@@ -242,21 +242,47 @@ def outputs(stage: StageName, spec: RunSpec, *, iteration: int, split: str) -> t
 
 
 def inputs(stage: StageName, spec: RunSpec, *, iteration: int, split: str, part: Part | None = None) -> tuple[str, ...]:
-    """Return what one unit of a stage reads, spelled as `Input.ref` is; `prepare` reads no artifact."""
+    """Return what one unit of a stage reads, spelled as `Input.ref` is; `prepare` at most another run's checkpoint."""
     if stage == "prepare":
-        return ()
+        origin = find_origin(spec)
+        return (str(origin),) if origin else ()
     checkpoint = str(Ref("checkpoint", iteration))
     samples, executions = (str(Ref(name, iteration, split)) for name in ("samples", "executions"))
-    if stage == "evaluate":
-        return (samples, executions)
     if stage == "train":
         state = (str(Ref("optimizer", iteration)),) if iteration and spec.train.keep_optimizer else ()
         examples = (str(Ref("examples", iteration)),) if spec.uses_samples() else ()
         return (checkpoint, *examples, *(("pretraining",) if spec.uses_pretraining() else ()), *state)
     problems = str(Ref("problems", split=spec.get_pass(split).split))
+    if stage == "evaluate":
+        return (problems, samples, executions)
     if stage == "build":
         return (problems, samples, executions, checkpoint)
     return (problems, checkpoint) if stage == "generate" else (problems, f"{samples}#{part or Part()}")
+
+
+class Origin(NamedTuple):
+    """A checkpoint of another run of the same store, spelled in lineage as `runs/NAME/iterations/0006/checkpoint`."""
+
+    run: str
+    ref: Ref
+
+    def __str__(self) -> str:
+        return f"runs/{self.run}/{self.ref}"
+
+
+def find_origin(spec: RunSpec) -> Origin | None:
+    """Return what a run starts from in place of a base model, or None; an iteration left open counts as the first."""
+    if spec.model.from_run is None:
+        return None
+    return Origin(spec.model.from_run, Ref("checkpoint", spec.model.from_iteration or 0))
+
+
+def parse_origin(text: str) -> Origin | None:
+    """Return what `str(origin)` spells; None for anything else."""
+    marker, _, rest = text.partition("/")
+    name, _, place = rest.partition("/")
+    named = parse_ref(place) if marker == "runs" and name else None
+    return Origin(name, named[0]) if named and named[0].artifact == "checkpoint" and named[1] is None else None
 
 
 _REF = re.compile(

@@ -117,19 +117,6 @@ def parse(sequence: str, tokens: SpecialTokens) -> Parts:
     return Parts(reward == tokens.good, unescape(feedback), unescape(rest))
 
 
-_FIRST_BLOCK = re.compile(r'\n(?:class|assert|"""|print|if|<\|/)')
-# The official code joins its stop strings into a pattern without escaping the last one, whose bar then splits it:
-# a bare slash ends the solution. Kept under its own name so that the published numbers can be chased.
-_FIRST_BLOCK_LEGACY = re.compile(r'\n(?:class|assert|"""|print|if|<)|/')
-
-
-def first_block(solution: str, *, legacy: bool = False) -> str:
-    """Return the solution up to the first line that opens something else (LETI's MBPP heuristic), right-stripped."""
-    pattern = _FIRST_BLOCK_LEGACY if legacy else _FIRST_BLOCK
-    found = pattern.search(solution)
-    return (solution[: found.start()] if found else solution).rstrip()
-
-
 def _python_escape(character: str) -> str:
     code = ord(character)
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, NonNegativeInt, ValidationError
 
 from stages.contract.errors import ArtifactError
 
@@ -30,11 +30,16 @@ class Problem(Record):
     problem_id: str
     prompt: str
     """Text the model continues; also the first part of the program. LETI's MBPP prompt has no trailing newline."""
-    tests: tuple[str, ...]
+    program_prompt: str | None = None
+    """First part of the program where that is not the prompt; empty where the solution is a program of its own."""
+    tests: tuple[str, ...] = ()
+    """None where solutions are text that is not run."""
     setup: str = ""
     """Code that runs after the solution and before the tests."""
     reference: str = ""
     """The data set's own solution; for the supervised baseline and for checks, never shown to the model."""
+    facts: dict[str, JsonValue] = {}
+    """What the task's own evaluator needs to know: a target, gold arguments, the group that figures are made for."""
 
 
 class Sample(Record):
@@ -67,7 +72,11 @@ class Execution(Record):
     feedback: str
     """The traceback text, empty when passed."""
     isolation: str
-    """The wall the verdict was made behind, as the judge names it."""
+    """The wall the verdict was made behind, as the judge names it; `none` for text that was not run."""
+    answer: str | None = None
+    """What the task's evaluator took for the answer, spelled so that equal answers are equal texts."""
+    measures: dict[str, float] = {}
+    """Numbers the task's evaluator found, such as the arguments a prediction got right."""
 
 
 class PackedRow(Record):
@@ -145,6 +154,10 @@ class Metrics(Record):
     """Per sample that did not pass."""
     eos_rate: float = Field(ge=0, le=1)
     """Share of samples that the model ended itself."""
+    num_overlong_prompts: NonNegativeInt = 0
+    """Problems whose prompt left no room to write anything."""
+    figures: dict[str, Interval] = {}
+    """The task's own scores, such as a majority vote or an F1."""
 
 
 R = TypeVar("R", bound=Record)

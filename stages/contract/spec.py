@@ -12,15 +12,18 @@ import json
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, NamedTuple, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 from pydantic.fields import FieldInfo
 
 from stages.contract.prompts import SpecialTokens
 from stages.contract.records import RewardToken
 from stages.contract.rules import first_conflict
 
-TaskName = Literal["basics", "mbpp"]
+TaskName = Literal["basics", "mbpp", "humaneval", "gsm8k_pal", "bbh", "eae"]
+"""The registry of tasks: each is the module of that name in `stages.tasks`."""
 Split = Literal["train", "validation", "test"]
+CutName = Literal["none", "first_block", "first_block_legacy", "stop_words", "humaneval_official", "question", "event"]
+"""A rule of `contract.cuts`."""
 Sandbox = Literal["gvisor", "process"]
 Probability = Annotated[float, Field(gt=0, le=1)]
 DecayRate = Annotated[float, Field(ge=0, lt=1)]
@@ -73,6 +76,11 @@ class ModelSpec(Section):
     """Rows of the four new tokens: the vocabulary's mean, small random, or what spare rows hold (official code)."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Number format of the stored weights and of generation."""
+    from_run: str | None = None
+    """Start from a checkpoint of this run of the same store. The fields above are then that run's, and reward tokens
+    stand before prompts from iteration 0 on."""
+    from_iteration: NonNegativeInt | None = None
+    """Which checkpoint: the model after so many iterations. `submit` puts that run's best in place of null."""
 
 
 class TaskSpec(Section):
@@ -90,9 +98,19 @@ class TaskSpec(Section):
     """The same for the test split."""
     asserts_shown: PositiveInt = 1
     """Asserts the prompt shows; all of them are executed."""
-    postprocess: Literal["none", "first_block", "first_block_legacy"] = "none"
-    """Cut solutions before they run: not at all (main results), at the first foreign line, or as the official code
-    does it, which also cuts at the first slash."""
+    postprocess: CutName = "none"
+    """Cut solutions before they run: not at all (LETI's main results), at the first foreign line (`first_block`) or as
+    the official code does it, which also cuts at the first slash (`first_block_legacy`); for HumanEval `stop_words`,
+    the usual rule, or the official code's, which drops the last block; `question` for few-shot prompts, `event` for
+    event arguments."""
+    prompt_file: str | None = None
+    """gsm8k_pal: file of exemplars in place of leti's own."""
+    style: Literal["direct", "cot"] = "direct"
+    """bbh: exemplars that answer at once, or after a chain of thought."""
+    scoring: Literal["lenient", "strict"] = "lenient"
+    """bbh: what counts as passed, the paper's prefix or substring match, or equality with the extracted answer."""
+    tolerance: Annotated[float, Field(ge=0)] = 0.0
+    """gsm8k_pal: by how much an answer may be off; 0 is the official code's equality, 0.001 is PaL's."""
 
 
 class Sampling(Section):
@@ -112,7 +130,7 @@ class Sampling(Section):
     """`new_tokens` is the paper's text; `total` is the official code: prompt, rounded up to a multiple of 128 tokens,
     plus solution together."""
     reward_token: RewardToken = "good"
-    """Stands before the prompt from iteration 1 on; the base model always gets none."""
+    """Stands before the prompt from iteration 1 on; a base model always gets none."""
 
 
 class GenerateSpec(Sampling):
@@ -292,8 +310,9 @@ class RunSpec(Section):
 
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 42
     """Root of every random choice."""
-    iterations: Annotated[int, Field(ge=1, le=10_000, json_schema_extra=COMPATIBLE)] = 12
-    """Rounds of generate, execute, build and train. Compatible: a finished run can be given more."""
+    iterations: Annotated[int, Field(ge=0, le=10_000, json_schema_extra=COMPATIBLE)] = 12
+    """Rounds of generate, execute, build and train; 0 only evaluates. Compatible: a finished run can be given more,
+    unless it was made with 0."""
     model: ModelSpec = ModelSpec()
     """The language model."""
     task: TaskSpec = TaskSpec()
@@ -338,13 +357,21 @@ class RunSpec(Section):
         """Return the pass called `name`; `KeyError` when the spec has none."""
         return {one.name: one for one in self.passes()}[name]
 
+    def trains(self) -> bool:
+        """Whether anything is trained; a run of no iterations only evaluates."""
+        return self.iterations > 0
+
     def uses_pretraining(self) -> bool:
         """Whether training reads the pre-training stream."""
-        return self.train.objective != "fcft"
+        return self.trains() and self.train.objective != "fcft"
 
     def uses_samples(self) -> bool:
         """Whether training reads FCFT examples."""
-        return self.train.objective != "pretraining"
+        return self.trains() and self.train.objective != "pretraining"
+
+    def reward_token(self, iteration: int, sampling: Sampling) -> RewardToken:
+        """Return what stands before the prompts: nothing for a base model, which has never seen such a token."""
+        return sampling.reward_token if iteration or self.model.from_run is not None else "none"
 
     def to_json(self) -> str:
         """Return the resolved spec, two-space indented, keys in class order."""

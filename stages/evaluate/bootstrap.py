@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from stages.contract.records import Interval
 
 CONFIDENCE = 0.95
+Array = NDArray[np.float64] | NDArray[np.int64]
 
 
 class Bootstrap:
@@ -22,23 +23,28 @@ class Bootstrap:
         self.num_problems, self.resamples, self.seed = num_problems, resamples, seed
         self.rows_at_once = max(1, cells_at_once // num_problems)
 
-    def interval(self, sums: NDArray[np.float64], counts: NDArray[np.int64] | None = None) -> Interval:
+    def interval(self, sums: Array, counts: Array | None = None) -> Interval:
         """Return sum(sums) / sum(counts) over problems, both `[problems]`, with its 95 % interval.
 
-        Without `counts` every problem counts once, which makes it the mean.
+        Without `counts` every problem counts once, which makes it the mean. Where there is nothing to divide by the
+        value is 0, as precision is without predictions; resamples with nothing to divide by say nothing.
         """
         weights = np.ones(self.num_problems, dtype=np.int64) if counts is None else counts
+        if not weights.any():
+            return Interval(value=0.0, low=0.0, high=0.0)
         value = float(sums.sum() / weights.sum())
         low, high = np.quantile(self._replicates(sums, weights), [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
         # Few resamples of a skewed figure can all fall on one side of it.
         return Interval(value=value, low=min(float(low), value), high=max(float(high), value))
 
-    def _replicates(self, sums: NDArray[np.float64], counts: NDArray[np.int64]) -> NDArray[np.float64]:
+    def _replicates(self, sums: Array, counts: Array) -> NDArray[np.float64]:
         generator = np.random.default_rng(self.seed)
         replicates = []
         for start in range(0, self.resamples, self.rows_at_once):
             rows = min(self.rows_at_once, self.resamples - start)
             drawn = generator.integers(self.num_problems, size=(rows, self.num_problems))
             # Summed by numpy and not by a matrix product: BLAS adds in an order that depends on the machine.
-            replicates.append(sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1))
+            divisors = counts[drawn].sum(axis=1)
+            some = divisors != 0
+            replicates.append(sums[drawn].sum(axis=1)[some] / divisors[some])
         return np.concatenate(replicates)

@@ -10,11 +10,13 @@ import numpy as np
 
 from stages.contract.artifacts import Ref
 from stages.contract.errors import ArtifactError
-from stages.contract.records import Execution, Interval, Metrics, Outcome, RewardToken, Sample
+from stages.contract.records import Execution, Interval, Metrics, Outcome, Problem, RewardToken, Sample
 from stages.contract.spec import Pass
 from stages.entrypoint import Job
 from stages.evaluate.bootstrap import Bootstrap
 from stages.evaluate.passk import per_problem
+from stages.evaluate.shares import Shares
+from stages.tasks import load_task
 
 
 class Scored(NamedTuple):
@@ -27,6 +29,8 @@ class Scored(NamedTuple):
     solution_tokens: int
     feedback_characters: int
     ended_itself: bool
+    had_no_room: bool
+    """The prompt alone was as long as a sequence may be."""
 
     @property
     def is_executable(self) -> bool:
@@ -36,20 +40,28 @@ class Scored(NamedTuple):
 
 def evaluate(job: Job) -> None:
     """Score one pass and commit its metrics."""
+    problems = Ref("problems", split=job.sampling_pass.split)
     samples = Ref("samples", job.iteration, job.split)
     executions = Ref("executions", job.iteration, job.split)
     scored = list(join(job.run.read(samples, Sample), job.run.read(executions, Execution)))
+    settings = job.spec.evaluate
     metrics = score(
         scored,
         iteration=job.iteration,
         sampling_pass=job.sampling_pass,
-        k=job.spec.evaluate.k,
-        resamples=job.spec.evaluate.bootstrap_resamples,
+        k=settings.k,
+        resamples=settings.bootstrap_resamples,
         seed=job.seed("bootstrap"),
     )
+    if own := load_task(job.spec.task.name).figures:
+        shares = Shares(own, job.run.read(problems, Problem), job.run.read(executions, Execution))
+        metrics = metrics.model_copy(
+            update={"figures": shares.figures(settings.bootstrap_resamples, job.seed("bootstrap"))}
+        )
     job.counters["samples"] = metrics.num_samples
     (output,) = job.outputs
-    job.commit_rows(output, [metrics], inputs=(job.run.input(samples), job.run.input(executions)))
+    inputs = tuple(job.run.input(each) for each in (problems, samples, executions))
+    job.commit_rows(output, [metrics], inputs=inputs)
 
 
 def join(samples: Iterable[Sample], executions: Iterable[Execution]) -> Iterator[Scored]:
@@ -76,6 +88,7 @@ def join(samples: Iterable[Sample], executions: Iterable[Execution]) -> Iterator
             len(sample.token_ids),
             feedback_characters,
             sample.finish_reason == "eos",
+            sample.finish_reason == "length" and not sample.token_ids,
         )
     if waiting:
         problem_id, number = min(waiting)
@@ -120,6 +133,7 @@ def score(
         mean_solution_tokens=sum(row.solution_tokens for row in judged) / len(judged),
         mean_feedback_characters=sum(row.feedback_characters for row in failures) / max(1, len(failures)),
         eos_rate=sum(row.ended_itself for row in judged) / len(judged),
+        num_overlong_prompts=len({row.problem_id for row in rows if row.had_no_room}),
     )
 
 

@@ -1,39 +1,43 @@
 """Samples → executions: run every solution of one part against its problem's tests, in the sandbox.
 
 A program is prompt + solution, then the problem's setup, then its tests. A failing program is a row; a failing
-platform is `infra_error`, which no later stage turns into a label.
+platform is `infra_error`, which no later stage turns into a label. Tasks whose solutions are text start no sandbox.
 """
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import cast
 
 from stages.contract.artifacts import Ref
+from stages.contract.cuts import cut
 from stages.contract.errors import ArtifactError
-from stages.contract.prompts import first_block
-from stages.contract.records import Execution, Outcome, Problem, Sample
+from stages.contract.records import Problem, Sample
 from stages.contract.spec import RunSpec
 from stages.entrypoint import Job, threads
+from stages.execute.assess import Assessor
 from stages.execute.judge import Judge, Limits, Program, Verdict
+from stages.tasks import load_task
 
 
 def run(job: Job) -> None:
     """Execute the samples of this part and commit one `Execution` per sample, in the samples' order."""
     problems_ref = Ref("problems", split=job.sampling_pass.split)
     samples_ref = Ref("samples", job.iteration, job.split)
-    problems = {problem.problem_id: problem for problem in job.run.read(problems_ref, Problem)}
+    known = {problem.problem_id: problem for problem in job.run.read(problems_ref, Problem)}
     samples = list(job.run.read(samples_ref, Sample, job.part))
-    programs = [assemble(job.spec, _problem_of(sample, problems), sample) for sample in samples]
-    verdicts = [accepted(verdict, job.spec) for verdict in _judge(job, programs)]
-    outcomes = Counter(verdict.outcome for verdict in verdicts)
+    problems = [_problem_of(sample, known) for sample in samples]
+    programs = [assemble(job.spec, problem, sample) for problem, sample in zip(problems, samples, strict=True)]
+    task = load_task(job.spec.task.name)
+    verdicts = _judge(job, programs) if task.is_program else [None] * len(programs)
+    assessor = Assessor(job.spec, task)
+    rows = list(map(assessor.row, problems, samples, programs, verdicts))
+    outcomes = Counter(row.outcome for row in rows)
     job.commit_rows(
         Ref("executions", job.iteration, job.split),
-        _rows(samples, programs, verdicts),
+        rows,
         inputs=(job.run.input(problems_ref), job.run.input(samples_ref, job.part)),
         **{f"num_{outcome}": count for outcome, count in sorted(outcomes.items())},
     )
@@ -41,10 +45,8 @@ def run(job: Job) -> None:
 
 def assemble(spec: RunSpec, problem: Problem, sample: Sample) -> Program:
     """Return the program of a sample: the solution cut and the prompt mended as the spec says."""
-    solution = sample.solution
-    if spec.task.postprocess != "none":
-        solution = first_block(solution, legacy=spec.task.postprocess == "first_block_legacy")
-    prompt = problem.prompt
+    solution = cut(spec.task.postprocess, sample.solution)
+    prompt = problem.prompt if problem.program_prompt is None else problem.program_prompt
     if spec.execute.reward_token_removal == "character_set":
         token = spec.model.tokens.as_tuple().reward(sample.reward_token)
         prompt = (token + prompt).lstrip(token) if token else prompt
@@ -55,7 +57,7 @@ def accepted(verdict: Verdict, spec: RunSpec) -> Verdict:
     """Return the verdict, or an `infra_error` in its place where it was made behind less than the spec accepts."""
     if spec.execute.least_isolation == "beside" or verdict.isolation.endswith("-split"):
         return verdict
-    return replace(verdict, outcome="infra_error", error_type=None, feedback="")
+    return replace(verdict, outcome="infra_error", error_type=None, feedback="", exhibit=None)
 
 
 def _judge(job: Job, programs: Sequence[Program]) -> list[Verdict]:
@@ -70,7 +72,7 @@ def _judge(job: Job, programs: Sequence[Program]) -> list[Verdict]:
         verdicts = list(judge.run(programs, lambda done: job.progress(done, len(programs), "programs")))
     job.counters["executions"] = len(programs)
     job.counters["execute_seconds"] = time.monotonic() - started
-    return verdicts
+    return [accepted(verdict, job.spec) for verdict in verdicts]
 
 
 def _problem_of(sample: Sample, problems: dict[str, Problem]) -> Problem:
@@ -78,17 +80,3 @@ def _problem_of(sample: Sample, problems: dict[str, Problem]) -> Problem:
         return problems[sample.problem_id]
     except KeyError:
         raise ArtifactError(f"sample of {sample.problem_id!r}: the run's problems have no such id") from None
-
-
-def _rows(samples: Sequence[Sample], programs: Sequence[Program], verdicts: Sequence[Verdict]) -> Iterator[Execution]:
-    for sample, program, verdict in zip(samples, programs, verdicts, strict=True):
-        text = "\n".join((program.prompt + program.solution, program.setup, *program.tests))
-        yield Execution(
-            problem_id=sample.problem_id,
-            sample=sample.sample,
-            program_sha256=hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest(),
-            outcome=cast(Outcome, verdict.outcome),
-            error_type=verdict.error_type,
-            feedback=verdict.feedback,
-            isolation=verdict.isolation,
-        )

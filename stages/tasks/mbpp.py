@@ -17,6 +17,7 @@ from stages.contract.errors import RetryableError, UsageError
 from stages.contract.prompts import mbpp_prompt
 from stages.contract.records import Problem, first_fault
 from stages.contract.spec import Split, TaskSpec
+from stages.tasks.task import Task
 
 HUB_NAME = "google-research-datasets/mbpp"
 SPLITS: dict[Split, range] = {"train": range(601, 975), "validation": range(511, 601), "test": range(11, 511)}
@@ -95,3 +96,6 @@ def _load_dataset(name: str) -> list[Row]:
 
 def _first_line(error: Exception) -> str:
     return str(error).partition("\n")[0]
+
+
+TASK = Task(load)

@@ -8,6 +8,7 @@ from stages.contract.errors import UsageError
 from stages.contract.records import Problem
 from stages.contract.spec import Split, TaskSpec
 from stages.tasks.mbpp import read_rows
+from stages.tasks.task import Task
 
 
 def load(spec: TaskSpec, split: Split) -> list[Problem]:
@@ -18,3 +19,6 @@ def load(spec: TaskSpec, split: Split) -> list[Problem]:
         )
     rows = read_rows(Path(__file__).parent / f"{split}.jsonl")
     return [row.to_problem("basics", spec.asserts_shown) for row in rows]
+
+
+TASK = Task(load)

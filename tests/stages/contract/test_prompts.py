@@ -16,7 +16,6 @@ from stages.contract.prompts import (
     SpecialTokens,
     cap,
     escape,
-    first_block,
     mbpp_prompt,
     parse,
     render,
@@ -161,30 +160,3 @@ def test_cap_keeps_the_end_within_the_limit(text: str, characters: int) -> None:
         kept = capped.removeprefix("[...]\n")
         assert text.endswith(kept)
         assert len(kept) >= characters - len("[...]\n")
-
-
-@pytest.mark.parametrize(
-    "stop", ["\nclass A: pass", "\nassert f()", '\n"""', "\nprint(f())", "\nif x: pass", "\n<|/text_feedback|>"]
-)
-def test_first_block_ends_where_a_foreign_line_begins(stop: str) -> None:
-    solution = "\ndef f():\n    if True:\n        print(1)\n    return 4 / 2  "
-    assert first_block(solution + stop) == solution.rstrip()
-
-
-def test_first_block_keeps_what_only_looks_foreign() -> None:
-    solution = "\ndef f():\n    return '<' + '/'\n\ndef classy():\n    return a // b"
-    assert first_block(solution) == solution
-
-
-@pytest.mark.parametrize(
-    ("solution", "cut"),
-    [
-        ("\ndef f(a):\n    return a / 2", "\ndef f(a):\n    return a"),
-        ("\ndef f(a):\n    return a // 2\nprint(1)", "\ndef f(a):\n    return a"),
-        ("\n# see http://x\ndef f(): pass", "\n# see http:"),
-        ("\ndef f(): pass\n<b>", "\ndef f(): pass"),
-        ("\ndef f(): pass\nif x: pass", "\ndef f(): pass"),
-    ],
-)
-def test_the_legacy_cut_also_stops_at_the_first_slash_and_at_a_tag(solution: str, cut: str) -> None:
-    assert first_block(solution, legacy=True) == cut
