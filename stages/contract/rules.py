@@ -17,8 +17,22 @@ Rule = tuple[bool, str]
 
 def first_conflict(spec: RunSpec) -> str | None:
     """Return what is wrong with the first combination of fields that cannot be, or None."""
-    rules = itertools.chain(_scoring(spec), _sampling(spec), _lengths(spec), _training(spec))
+    rules = itertools.chain(
+        _ancestry(spec), _scoring(spec), _sampling(spec), _lengths(spec), _training(spec), _feedback(spec)
+    )
     return next((message for broken, message in rules if broken), None)
+
+
+def _ancestry(spec: RunSpec) -> Iterator[Rule]:
+    model = spec.model
+    yield (
+        model.from_run is None and model.from_iteration is not None,
+        f"model.from_iteration: {model.from_iteration} of which run? name it in model.from_run, or set it to null",
+    )
+    yield (
+        model.from_run is not None and (model.from_run in ("", ".", "..") or "/" in model.from_run),
+        f"model.from_run: {model.from_run!r} is no run's name; `leti-ctl runs` lists them",
+    )
 
 
 def _scoring(spec: RunSpec) -> Iterator[Rule]:
@@ -103,4 +117,23 @@ def _training(spec: RunSpec) -> Iterator[Rule]:
         build.solution_ids == "generated" and task.postprocess != "none",
         f"build.solution_ids: solutions cut by task.postprocess {task.postprocess!r} no longer match the sampled ids; "
         "set build.solution_ids to retokenized",
+    )
+
+
+def _feedback(spec: RunSpec) -> Iterator[Rule]:
+    feedback = spec.feedback
+    yield (
+        (feedback.source == "notes") != (feedback.notes is not None),
+        f"feedback.notes: the source notes needs a file and no other source takes one, got source {feedback.source!r} "
+        f"and notes {feedback.notes!r}; set both or neither",
+    )
+    yield (
+        feedback.source == "traceback" and not feedback.keep_traceback,
+        "feedback.keep_traceback: false leaves nothing where feedback.source is 'traceback'; name another source, or "
+        "set build.textual_feedback to false",
+    )
+    yield (
+        feedback.source != "notes" and feedback.missing == "stop",
+        f"feedback.missing: 'stop' waits for notes, and feedback.source is {feedback.source!r}; set it to traceback or "
+        "the source to notes",
     )

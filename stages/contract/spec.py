@@ -24,6 +24,8 @@ TaskName = Literal["basics", "mbpp", "humaneval", "gsm8k_pal", "bbh", "eae"]
 Split = Literal["train", "validation", "test"]
 CutName = Literal["none", "first_block", "first_block_legacy", "stop_words", "humaneval_official", "question", "event"]
 """A rule of `contract.cuts`."""
+FeedbackSource = Literal["traceback", "compiler", "linter", "notes"]
+"""The registry of feedback: each but the first is the module of that name in `stages.execute.feedback`."""
 Sandbox = Literal["gvisor", "process"]
 Probability = Annotated[float, Field(gt=0, le=1)]
 DecayRate = Annotated[float, Field(ge=0, lt=1)]
@@ -176,6 +178,20 @@ class ExecuteSpec(Section):
     """Programs run side by side; 0 takes the machine's processors. Compatible."""
 
 
+class FeedbackSpec(Section):
+    """What the text of a failure says, on the training pass; no verdict depends on it."""
+
+    source: FeedbackSource = "traceback"
+    """`traceback` is what CPython prints as the program fails (paper); `compiler` adds what its compiler warns of,
+    `linter` pyflakes' messages, `notes` texts that people or programs wrote."""
+    notes: str | None = None
+    """For `notes`: a file or `s3://` address of JSONL, `{"problem_id", "solution_sha256", "text"}` a line."""
+    keep_traceback: bool = True
+    """Let the traceback follow what the source says. Where the source says nothing the traceback stands anyway."""
+    missing: Literal["traceback", "stop"] = "traceback"
+    """For `notes`: a failure without one keeps its traceback, or the run stops there until somebody has written it."""
+
+
 class BuildSpec(Section):
     """FCFT sequences and their packing."""
 
@@ -321,6 +337,8 @@ class RunSpec(Section):
     """Sampling for training."""
     execute: ExecuteSpec = ExecuteSpec()
     """The judge."""
+    feedback: FeedbackSpec = FeedbackSpec()
+    """The text of failures."""
     build: BuildSpec = BuildSpec()
     """FCFT sequences."""
     pretraining: PretrainingSpec = PretrainingSpec()
