@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from leti_ctl import layers, presets
 from stages.contract.spec import RunSpec
 
-PATH_FIELDS = ("model.source", "task.source", "generate.script", "pretraining.source")
+PATH_FIELDS = ("model.source", "task.source", "task.prompt_file", "generate.script", "pretraining.source")
 
 
 def load_spec(*, preset: str | None, file: Path | None, overrides: Iterable[str], iterations: int | None) -> RunSpec:

@@ -72,8 +72,6 @@ class Verdict:
     """
     exhibit: Any = None
     """What a `split` program's tests bound to the name `exhibit`, as plain data, where it passed (`inside/exhibit`)."""
-    exhibit: Any = None
-    """What the tests bound to the name `exhibit`, as plain data; None unless they passed."""
 
 
 @dataclass(slots=True)
