@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from pydantic import NonNegativeInt, ValidationError
 
-from leti_ctl import control, decisions, summary
+from leti_ctl import ancestry, control, decisions, summary
 from leti_ctl.pipeline import done_units, plan
 from stages.contract.artifacts import Ref, inputs
 from stages.contract.errors import ArtifactError, UsageError
@@ -46,7 +46,10 @@ class Collection(Record):
 
 
 class Retention(NamedTuple):
-    """Which checkpoints keep their weights. The last always does: a resumed run goes on from it."""
+    """Which checkpoints keep their weights. The last always does: a resumed run goes on from it.
+
+    So does every one that another run of the store starts from: its audit compares its copy with this.
+    """
 
     best: bool = True
     """The one with the best score on the spec's selection split."""
@@ -69,6 +72,8 @@ class Garbage(NamedTuple):
     """(key, bytes) of data no record names."""
     superseded: list[Removed]
     """Weights and optimizer states that the rule gives up."""
+    claimed: dict[int, list[str]]
+    """Checkpoints that other runs of the store start from, and which runs; their weights stay."""
 
     @property
     def bytes(self) -> int:
@@ -83,7 +88,8 @@ def find(catalog: Catalog, retention: Retention) -> Garbage:
     orphans = [(key, catalog.sizes[key]) for key in catalog.orphans() if catalog.entries[key].modified < oldest]
     spec = decisions.effective(run, control.current_spec(run))
     needed = _needed(run, spec)
-    kept = _kept(catalog, spec, retention)
+    claimed = ancestry.claimed(run)
+    kept = _kept(catalog, spec, retention) | set(claimed)
     superseded = [
         Removed(key=item.key, sha256=item.sha256, size=item.size)
         for ref in catalog.refs
@@ -92,7 +98,7 @@ def find(catalog: Catalog, retention: Retention) -> Garbage:
         for item in catalog.objects(ref)
         if item.key.endswith(WEIGHTS) and item.key in catalog.sizes
     ]
-    return Garbage(orphans, superseded)
+    return Garbage(orphans, superseded, claimed)
 
 
 def collect(run: Run, garbage: Garbage, retention: Retention) -> None:

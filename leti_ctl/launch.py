@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from leti_ctl import control, decisions, specs, summary, tables
+from leti_ctl import ancestry, control, decisions, specs, summary, tables
 from leti_ctl.backends.local import Driver
 from leti_ctl.pipeline import done_units, plan
 from leti_ctl.progress import make_view
@@ -27,13 +27,16 @@ def make_name(stem: str) -> str:
 
 
 def create(spec: RunSpec, store_uri: str, name: str, *, here: bool = True) -> Run:
-    """Write the spec of a new run; `UsageError` when the name is taken. `here` says that this machine will run it."""
+    """Write the spec of a new run; `UsageError` when the name is taken. `here` says that this machine will run it.
+
+    The run's spec says more than `spec` where that starts from another run's checkpoint (`ancestry.resolve`).
+    """
     if not name or set(name) & set("/\\?#") or name.startswith("."):
         raise UsageError(f"--name {name!r}: use letters, digits, dots, dashes and underscores")
     if here:
         check_machine(spec)
     run = Run(open_store(store_uri), name)
-    if not run.create(spec):
+    if not run.create(ancestry.resolve(spec, run.store)):
         raise UsageError(f"--name {name!r}: the run exists; go on with it: leti-ctl resume {control.address(run)}")
     return run
 

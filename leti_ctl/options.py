@@ -45,7 +45,7 @@ preset = click.option("--preset", metavar="NAME", help="Start from a preset; see
 spec_file = click.option(
     "-f", "--file", type=click.Path(path_type=Path), metavar="RUN.yaml", help="Run spec, laid over the preset."
 )
-iterations = click.option("--iterations", type=click.IntRange(min=1), help="Iterations to run.")
+iterations = click.option("--iterations", type=click.IntRange(min=0), help="Iterations to run; 0 only evaluates.")
 take_over = click.option(
     "--take-over", is_flag=True, help="Drive the run even if another machine is recorded as its driver."
 )

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from leti_ctl import control
 from leti_ctl.audit.catalog import Catalog
 from leti_ctl.reader import packed_rows
-from stages.contract.artifacts import Part, PartRecord, Ref, parse_ref
+from stages.contract.artifacts import Part, PartRecord, Ref, parse_origin, parse_ref
 from stages.contract.errors import UsageError
 from stages.contract.records import Execution, Metrics, PackedRow, Problem, Sample
 from stages.contract.run import Run
@@ -118,10 +118,13 @@ def lineage(catalog: Catalog, ref: Ref, part: Part | None = None, seen: set[str]
 
 
 def _source(catalog: Catalog, text: str, digest: str, seen: set[str]) -> Tree:
-    named = parse_ref(text)
-    if named is None:
+    if origin := parse_origin(text):
+        # Of another run, whose artifacts have the same names as this one's.
+        tree = {**lineage(Catalog(Run(catalog.run.store, origin.run)), origin.ref), "ref": text}
+    elif (named := parse_ref(text)) is not None:
+        tree = lineage(catalog, *named, seen)
+    else:
         return {"ref": text, "sha256": digest, "outside": True}
-    tree = lineage(catalog, *named, seen)
     return tree if tree.get("sha256") == digest else {**tree, "recorded_sha256": digest}
 
 

@@ -159,6 +159,18 @@ def test_a_finished_run_is_resumed_at_no_cost_and_can_be_made_longer(workplace: 
     assert refused.returncode == 2 and "seed: 42 -> 1" in refused.stderr
 
 
+def test_a_checkpoint_is_evaluated_by_a_run_of_its_own(workplace: Path, finished: Path) -> None:
+    start = ("submit", "-f", "run.yaml", "--name", "scored", "--store", "store", "--iterations", "0")
+    source = ("--set", "model.from_run=calm", "--set", "model.from_iteration=2")
+    done = leti_ctl(*start, *source, cwd=workplace)
+    assert done.returncode == 0, done.stderr
+    found = status(workplace, "scored")
+    assert found["phase"] == "Succeeded" and found["units"]["total"] == 1 + 3
+    assert found["per_iteration"][0]["scores"]["test"]["reward_token"] == "good"
+    answer = leti_ctl("audit", "scored", "--store", "store", "--json", cwd=workplace)
+    assert json.loads(answer.stdout)["findings"] == []
+
+
 def stage_processes(run: Path) -> list[int]:
     """Process ids of the stages that work on this run."""
     found = []

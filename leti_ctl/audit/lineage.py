@@ -10,8 +10,20 @@ from itertools import chain
 from leti_ctl.audit.catalog import Catalog
 from leti_ctl.audit.finding import Finding, warning
 from leti_ctl.pipeline import Unit, plan
-from stages.contract.artifacts import STAGES, Index, Input, PartRecord, Ref, inputs, parse_ref
-from stages.contract.run import SPEC_CHECKSUM_KEY, SPEC_KEY
+from stages.contract.artifacts import (
+    STAGES,
+    Index,
+    Input,
+    Origin,
+    Part,
+    PartRecord,
+    Ref,
+    find_origin,
+    inputs,
+    parse_ref,
+)
+from stages.contract.errors import LetiError
+from stages.contract.run import SPEC_CHECKSUM_KEY, SPEC_KEY, Run
 from stages.contract.seeds import derive_seed
 from stages.contract.spec import RunSpec
 
@@ -89,6 +101,8 @@ def _unit(catalog: Catalog, spec: RunSpec, unit: Unit) -> Iterator[Finding]:
             continue
         if unit.stage != "prepare":
             yield from _inputs(catalog, key, record, wanted)
+        elif ref.artifact == "checkpoint" and (origin := find_origin(spec)) is not None:
+            yield from _taken_over(catalog, key, record, origin)
         seed = derive_seed(spec.seed, unit.stage, unit.iteration, unit.split)
         if record.seed != seed:
             yield Finding("seed", key, str(seed), str(record.seed))
@@ -104,6 +118,34 @@ def _inputs(catalog: Catalog, key: str, record: PartRecord, wanted: tuple[str, .
             yield Finding(
                 "lineage", key, f"{each.ref} with digest {each.sha256[:12]}", actual[:12] if actual else "none"
             )
+
+
+def _taken_over(catalog: Catalog, key: str, record: PartRecord, origin: Origin) -> Iterator[Finding]:
+    """A checkpoint of another run: named, with the digest it has there, and copied file by file."""
+    named = {each.ref: each.sha256 for each in record.inputs}
+    if str(origin) not in named:
+        yield Finding("lineage", key, f"the input {origin}", "none of that name")
+        return
+    other = Run(catalog.run.store, origin.run)
+    try:
+        there = other.find_part(origin.ref, Part())
+    except LetiError as error:
+        yield Finding("lineage", key, f"{origin} with digest {named[str(origin)][:12]}", str(error))
+        return
+    if there is None:
+        yield warning("lineage", key, f"{origin}, which this was copied from", "none: that run is gone from the store")
+        return
+    if there.digest() != named[str(origin)]:
+        digest = named[str(origin)][:12]
+        yield Finding("lineage", key, f"{origin} with digest {digest}", there.digest()[:12])
+    if _contents(there) != _contents(record):
+        yield Finding("lineage", key, f"the files of {origin}", "others")
+
+
+def _contents(record: PartRecord) -> dict[str, str]:
+    """Return the SHA-256 of a folder's files by their paths within it."""
+    depth = len(Ref(record.artifact, record.iteration, record.split).prefix.split("/")) + 1
+    return {"/".join(item.key.split("/")[depth:]): item.sha256 for item in record.objects}
 
 
 def _digest(catalog: Catalog, source: Input) -> str | None:

@@ -53,7 +53,7 @@ def check(reader: Reader, spec: RunSpec, iteration: int, one: Pass) -> dict[Pair
 
 def _samples(reader: Reader, spec: RunSpec, iteration: int, one: Pass) -> Iterator[tuple[Pair, Drawn]]:
     ref = Ref("samples", iteration, one.name)
-    token = "none" if iteration == 0 else one.sampling.reward_token
+    token = spec.reward_token(iteration, one.sampling)
     seen: Counter[Pair] = Counter()
     for row in reader.read(ref, Sample):
         pair = (row.problem_id, row.sample)

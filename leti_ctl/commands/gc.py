@@ -25,9 +25,9 @@ from leti_ctl import options
 def gc(run: str, delete: bool, best: bool, every: int, orphan_hours: float, store_uri: str, as_json: bool) -> None:
     """Find, and with --delete remove, what a run can do without.
 
-    That is data of killed writers, weights of checkpoints other than the last, the best and every K-th, and optimizer
-    states other than the last. Nothing that unfinished work reads is touched; records and lineage stay, and an audit
-    knows what was removed on purpose.
+    That is data of killed writers, weights of checkpoints other than the last, the best, every K-th and those that
+    other runs of the store start from, and optimizer states other than the last. Nothing that unfinished work reads is
+    touched; records and lineage stay, and an audit knows what was removed on purpose.
     """
     import json
 
@@ -42,12 +42,15 @@ def gc(run: str, delete: bool, best: bool, every: int, orphan_hours: float, stor
         garbage.collect(opened, found, retention)
     if as_json:
         keys = {"orphans": [key for key, _ in found.orphans], "superseded": [each.key for each in found.superseded]}
-        click.echo(json.dumps({"run": run, "deleted": delete, "rule": retention.rule, "bytes": found.bytes, **keys}))
+        facts = {"run": run, "deleted": delete, "rule": retention.rule, "bytes": found.bytes, "claimed": found.claimed}
+        click.echo(json.dumps({**facts, **keys}))
         return
     for key, size in found.orphans:
         click.echo(f"orphan      {size:>12,}  {key}")
     for each in found.superseded:
         click.echo(f"superseded  {each.size:>12,}  {each.key}")
+    for iteration, names in sorted(found.claimed.items()):
+        click.echo(f"kept        checkpoint {iteration}, which {', '.join(names)} started from")
     done = "removed" if delete else "would be removed; --delete does it"
     count = len(found.orphans) + len(found.superseded)
     click.echo(f"{count} objects, {found.bytes / 2**20:,.1f} MiB {done} ({retention.rule})")

@@ -56,7 +56,7 @@ def submit(
     from stages.contract.errors import UsageError
 
     if not (preset or file):
-        preset = contexts.current()[1].preset or (contexts.DEFAULT_PRESET if iterations else None)
+        preset = contexts.current()[1].preset or (None if iterations is None else contexts.DEFAULT_PRESET)
         if preset is None:
             raise UsageError("submit needs a spec: --preset NAME (see `leti-ctl presets`), -f RUN.yaml or --iterations")
         click.echo(f"neither --preset nor -f: preset {preset}; `leti-ctl presets` lists others", err=True)
@@ -75,7 +75,7 @@ def submit(
         launch.print_plan(spec, as_json=as_json)
         return
     run = launch.create(spec, store_uri, name)
-    launch.drive(run, spec, why=choice.why, as_json=as_json)
+    launch.drive(run, run.spec, why=choice.why, as_json=as_json)
 
 
 def _submit_to_cluster(spec: RunSpec, name: str, store_uri: str, wanted: Wanted, dry_run: str | None) -> None:

@@ -20,7 +20,7 @@ def advice(spec: RunSpec, found: Estimate, profile: Profile | None) -> list[str]
             f"stop.max_gpu_hours {most:g} may end it before iteration {spec.iterations}: all of them take "
             f"{hours.low:.3g} to {hours.high:.3g} accelerator-hours"
         )
-    saving, training = found.saving_seconds.likely, found.stages["train"].seconds.likely
+    saving, training = found.saving_seconds.likely, found.stages["train"].seconds.likely if spec.trains() else 0.0
     if saving > SAVING_SHARE * training:
         said.append(
             f"train.checkpoint_steps {spec.train.checkpoint_steps} spends {saving / training:.0%} of training on "

@@ -349,6 +349,12 @@ def resume_spec(stored: RunSpec, wanted: RunSpec) -> RunSpec:
     if stored.digest() != wanted.digest():
         differences = diff(*(json.loads(json.dumps(strip_compatible(spec))) for spec in (stored, wanted)))
         raise UsageError(f"the run was made with another spec: {'; '.join(differences)}; start a new run")
+    if stored.trains() != wanted.trains():
+        # A run of no iterations prepared neither training problems nor the stream.
+        raise UsageError(
+            f"iterations: {stored.iterations} -> {wanted.iterations}: a run that only evaluates cannot be made to "
+            "train, nor the other way round; start a new run, with model.from_run to go on from a checkpoint"
+        )
     return wanted
 
 

@@ -8,7 +8,6 @@ from time import perf_counter
 
 from stages.contract.artifacts import Ref
 from stages.contract.records import Problem, RewardToken, Sample
-from stages.contract.spec import Sampling
 from stages.entrypoint import Job
 from stages.generate.engine import Completed, Request, load_engine
 
@@ -22,7 +21,7 @@ def generate(job: Job) -> None:
     checkpoint_ref = Ref("checkpoint", job.iteration)
     problems = list(job.run.read(problems_ref, Problem))
     share = [problems[index] for index in job.part.slice(len(problems))]
-    token = reward_token(job.iteration, sampling)
+    token = job.spec.reward_token(job.iteration, sampling)
     spelled = job.spec.model.tokens.as_tuple().reward(token)
     requests = [_request(job, problem, spelled, sampling.samples_per_problem) for problem in share]
 
@@ -33,11 +32,6 @@ def generate(job: Job) -> None:
     job.counters |= {**engine.counters, **clock.counters()}
     inputs = (job.run.input(problems_ref), job.run.input(checkpoint_ref))
     job.commit_rows(job.outputs[0], _rows(requests, completed, token), inputs=inputs)
-
-
-def reward_token(iteration: int, sampling: Sampling) -> RewardToken:
-    """Return what stands before the prompts: nothing for the base model, which has never seen such a token."""
-    return "none" if iteration == 0 else sampling.reward_token
 
 
 def _request(job: Job, problem: Problem, spelled: str, samples: int) -> Request:

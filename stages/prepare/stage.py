@@ -1,4 +1,7 @@
-"""Load the problems, give the base model its special tokens, cut the pre-training stream; commit each."""
+"""Load the problems, give the base model its special tokens, cut the pre-training stream; commit each.
+
+A run that starts from another run's checkpoint copies that one instead.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ from time import perf_counter
 from tokenizers import Tokenizer
 
 from stages.contract.artifacts import Input, Ref
+from stages.contract.origin import find_checkpoint
 from stages.contract.records import write_rows
 from stages.contract.spec import Split
 from stages.entrypoint import Job
@@ -29,9 +33,8 @@ def prepare(job: Job) -> None:
     for ref in missing:
         if ref.artifact == "problems":
             _commit_problems(job, ref)
-    folder = job.scratch / "checkpoint"
     with _timed(job, "checkpoint_seconds"):
-        source = _make_checkpoint(job, folder)
+        folder, source = _take_over(job) if job.spec.model.from_run else _make_checkpoint(job)
     for ref in missing:
         if ref.artifact == "pretraining":
             with _timed(job, "pretraining_seconds"):
@@ -48,14 +51,22 @@ def _commit_problems(job: Job, ref: Ref) -> None:
     log.info("%d %s problems", len(problems), split)
 
 
-def _make_checkpoint(job: Job, folder: Path) -> Input:
+def _take_over(job: Job) -> tuple[Path, Input]:
+    """Return another run's checkpoint, every file of it verified; it has the special tokens already."""
+    found = find_checkpoint(job.run.store, job.spec.model)
+    log.info("checkpoint %d of run %s", found.ref.iteration, found.run.name)
+    return found.run.fetch(found.ref, job.scratch), found.input()
+
+
+def _make_checkpoint(job: Job) -> tuple[Path, Input]:
+    """Return the base model with the special tokens."""
     # The one import of torch: what is wrong with the problems shows before its seconds are spent.
     from stages.prepare.checkpoint import digest_folder, find_model, write_checkpoint
 
-    model = find_model(job.spec.model)
+    folder, model = job.scratch / "checkpoint", find_model(job.spec.model)
     log.info("base model: %s", model.name)
     write_checkpoint(model, job.spec.model, folder, seed=job.seed("new_token_embeddings"))
-    return Input(ref=model.name, sha256=digest_folder(model.folder))
+    return folder, Input(ref=model.name, sha256=digest_folder(model.folder))
 
 
 def _commit_blocks(job: Job, ref: Ref, checkpoint: Path) -> None:

@@ -67,6 +67,16 @@ def test_after_the_last_training_only_held_out_passes_are_left(fresh: Run) -> No
         steps.pending(fresh, fresh.spec, 4)
 
 
+def test_a_run_of_no_iterations_has_only_its_held_out_passes_to_do(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "store", iterations=0)
+    found = steps.pending(run, run.spec, 0)
+    nothing = ("chains", "builds", "train", "evaluate-train", "next", "patient")
+    assert [found[name] for name in nothing] == ["[]", "[]", "false", "false", "false", "false"]
+    assert [each["split"] for each in json.loads(found["passes"])] == [one.name for one in run.spec.passes()[1:]]
+    with pytest.raises(UsageError, match="iteration 1"):
+        steps.pending(run, run.spec, 1)
+
+
 @given(data=st.data())
 def test_the_plan_names_exactly_the_units_that_are_missing(
     data: st.DataObject, tmp_path_factory: pytest.TempPathFactory

@@ -65,7 +65,7 @@ def submit(spec: RunSpec, name: str, store_uri: str, wanted: Wanted) -> None:
     submission.check_template(target)
     run = launch.create(spec, store_uri, name, here=False)
     try:
-        record = submission.submit(run, spec, target)
+        record = submission.submit(run, run.spec, target)
     except LetiError as error:
         error.args = (f"{error}; the run is made: `leti-ctl resume {control.address(run)} --backend argo` tries again",)
         raise

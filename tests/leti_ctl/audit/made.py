@@ -12,6 +12,7 @@ from leti_ctl.pipeline import Unit, plan
 from stages.build.stage import build
 from stages.contract.artifacts import Input, inputs, parse_ref
 from stages.contract.errors import RetryableError
+from stages.contract.origin import find_checkpoint
 from stages.contract.records import Problem, StepLog
 from stages.contract.run import Run
 from stages.contract.spec import RunSpec
@@ -50,12 +51,14 @@ def make_spec(folder: Path) -> RunSpec:
     )
 
 
-def make_run(folder: Path, store: Store | None = None, spec: RunSpec | None = None, *, tries: int = 1) -> Run:
+def make_run(
+    folder: Path, store: Store | None = None, spec: RunSpec | None = None, *, tries: int = 1, name: str = "made"
+) -> Run:
     """Make the run `made` in a store, `folder/store` if none is given, every unit of it in graph order.
 
     A unit that fails in a way that another try may cure is tried so many times in all, as drivers do.
     """
-    run = Run(store or LocalStore(folder / "store"), "made")
+    run = Run(store or LocalStore(folder / "store"), name)
     run.create(spec or make_spec(folder))
     for unit in plan(run.spec).units:
         for attempt in range(tries):
@@ -87,6 +90,10 @@ def _prepare(job: Job) -> None:
     for ref in job.outputs[:-1]:
         problems = [_problem(str(ref.split), number) for number in range(3)]
         job.commit_rows(ref, problems, inputs=WORLD)
+    if job.spec.model.from_run:
+        found = find_checkpoint(job.run.store, job.spec.model)
+        job.commit_folder(job.outputs[-1], found.run.fetch(found.ref, job.scratch), inputs=(found.input(),))
+        return
     model = job.scratch / "model"
     _write_model(model, weights=b"base")
     job.commit_folder(job.outputs[-1], model, inputs=WORLD)

@@ -18,10 +18,12 @@ from stages.contract.spec import RunSpec, is_compatible, strip_compatible, task_
 GOLDEN = Path(__file__).parents[2] / "golden/spec-defaults.json"
 # Another valid value for fields whose type alone does not tell one.
 OTHER: dict[str, Any] = {
+    "model.from_iteration": 3,
     "model.tokens.bad": "<|worse|>",
     "model.tokens.good": "<|better|>",
     "model.tokens.feedback_open": "<|lang_feedback|>",
     "model.tokens.feedback_close": "<|/lang_feedback|>",
+    "task.tolerance": 0.001,
     "task.train_problems": 8,
     "task.validation_problems": 8,
     "task.test_problems": 8,
@@ -47,9 +49,12 @@ WITH: dict[str, dict[str, Any]] = {
     "evaluate.select_on": {"evaluate.splits": ["test", "validation"]},
     "build.pack_length": {"train.micro_batch_tokens": 32_768},
     "build.max_length": {"build.pack_length": 4096},
+    "model.from_iteration": {"model.from_run": "first"},
 }
 CONFLICTS: list[tuple[dict[str, Any], tuple[str, ...]]] = [
     ({"evaluate.k": [1, 17]}, ("evaluate.k", "17", "evaluate.samples_per_problem is 16", "raise it or drop that k")),
+    ({"model.from_iteration": 3}, ("model.from_iteration", "3", "model.from_run")),
+    ({"model.from_run": "a/b"}, ("model.from_run", "'a/b'", "leti-ctl runs")),
     ({"evaluate.k": []}, ("evaluate.k", "empty", "name at least one")),
     ({"evaluate.select_on": "validation"}, ("evaluate.select_on", "'validation'", "add it to evaluate.splits")),
     ({"evaluate.splits": ["test", "test"]}, ("evaluate.splits", "test, test", "name each once")),

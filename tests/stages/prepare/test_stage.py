@@ -13,7 +13,7 @@ from stages.contract.artifacts import Ref
 from stages.contract.errors import LetiError, RetryableError
 from stages.contract.records import Problem
 from stages.contract.run import Run
-from stages.contract.spec import EvaluateSpec, ModelSpec, PretrainingSpec, RunSpec, TaskSpec, TrainSpec
+from stages.contract.spec import EvaluateSpec, ModelSpec, PretrainingSpec, RunSpec, TaskSpec, Tokens, TrainSpec
 from stages.contract.store import LocalStore
 from stages.entrypoint import Job
 from stages.prepare.stage import prepare
@@ -56,6 +56,51 @@ def test_no_stream_is_cut_when_training_reads_none(tmp_path: Path, model: Path) 
     run = make_run(tmp_path / "store", model, train=TrainSpec(objective="fcft"))
     prepare(Job(run, "prepare", scratch=tmp_path))
     assert run.find_index(Ref("pretraining")) is None
+
+
+def test_a_run_that_only_evaluates_starts_from_held_out_problems_and_a_model(tmp_path: Path, model: Path) -> None:
+    run = make_run(tmp_path / "store", model, iterations=0)
+    job = Job(run, "prepare", scratch=tmp_path)
+    prepare(job)
+    committed = [str(ref) for ref in job.outputs]
+    assert committed == ["problems/validation", "problems/test", "iterations/0000/checkpoint"] and job.is_done()
+
+
+def take_over(store: Run, **model: object) -> Run:
+    """A run that starts from a checkpoint of `store`."""
+    run = Run(store.store, "r2")
+    chosen = store.spec.model.model_copy(update={"from_run": store.name, "from_iteration": 0, **model})
+    run.create(store.spec.model_copy(update={"iterations": 0, "model": chosen}))
+    return run
+
+
+def test_another_runs_checkpoint_is_copied_as_it_is(tmp_path: Path, model: Path) -> None:
+    first = make_run(tmp_path / "store", model, iterations=0)
+    prepare(Job(first, "prepare", scratch=tmp_path))
+    second = take_over(first)
+    prepare(Job(second, "prepare", scratch=tmp_path))
+    ref = Ref("checkpoint", 0)
+    assert second.get_index(ref).objects == first.get_index(ref).objects
+    assert str(second.get_index(ref).inputs[0].ref) == "runs/r1/iterations/0000/checkpoint"
+    assert second.get_index(ref).inputs[0].sha256 == first.get_index(ref).digest()
+
+
+@pytest.mark.parametrize(
+    ("model_fields", "message"),
+    [
+        ({"from_iteration": 3}, "has no checkpoint 3, only 0; runs do not wait"),
+        ({"from_iteration": None}, "leti-ctl, which looks up the best"),
+        ({"tokens": Tokens(bad="<|no|>")}, r"model\.tokens"),
+    ],
+)
+def test_a_checkpoint_that_is_not_there_or_of_another_kind_is_no_matter_of_retrying(
+    tmp_path: Path, model: Path, model_fields: dict[str, object], message: str
+) -> None:
+    first = make_run(tmp_path / "store", model, iterations=0)
+    prepare(Job(first, "prepare", scratch=tmp_path))
+    with pytest.raises(LetiError, match=message) as caught:
+        prepare(Job(take_over(first, **model_fields), "prepare", scratch=tmp_path))
+    assert not isinstance(caught.value, RetryableError)
 
 
 @pytest.mark.slow
