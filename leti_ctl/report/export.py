@@ -1,0 +1,79 @@
+"""Writing a report's data and figures to files: JSON and CSV, PNG and SVG."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from leti_ctl.report.plot import Data, Spec
+from leti_ctl.report.theme import Theme, themed
+from stages.contract.errors import UsageError
+
+VERSION = "6.4"
+"""Of Vega-Lite, of those the converter holds."""
+SCALE = 2.0
+"""Pixels of a PNG per pixel of the figure."""
+
+
+def write_figures(specs: Mapping[str, Spec], folder: Path, theme: Theme = "light") -> list[Path]:
+    """Write every figure as `NAME.png`, `NAME.svg` and `NAME.vl.json`; return the paths.
+
+    `UsageError` where the converter is not installed.
+    """
+    converter = _converter()
+    folder.mkdir(parents=True, exist_ok=True)
+    written = []
+    for name, spec in specs.items():
+        whole = themed(spec, theme)
+        png = converter.vegalite_to_png(whole, vl_version=VERSION, scale=SCALE)
+        svg = converter.vegalite_to_svg(whole, vl_version=VERSION)
+        text = json.dumps(whole, indent=1, ensure_ascii=False) + "\n"
+        for suffix, content in ((".png", png), (".svg", svg.encode()), (".vl.json", text.encode())):
+            path = folder / f"{name}{suffix}"
+            path.write_bytes(content)
+            written.append(path)
+    return written
+
+
+def write_data(data: Data, target: Path) -> list[Path]:
+    """Write the data: one JSON document where `target` ends in .json, else a folder with a CSV per table."""
+    if target.suffix == ".json":
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(json.dumps(data, ensure_ascii=False) + "\n", encoding="utf-8")
+        return [target]
+    target.mkdir(parents=True, exist_ok=True)
+    tables: dict[str, Iterable[Mapping[str, Any]]] = {"runs": map(_flat, data["runs"]), **data["tables"]}
+    return [_write_table(target / f"{name}.csv", list(rows)) for name, rows in tables.items()]
+
+
+def _write_table(path: Path, rows: list[Mapping[str, Any]]) -> Path:
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, columns)
+        writer.writeheader()
+        writer.writerows(rows)
+    return path
+
+
+def _flat(run: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """A run's facts in one row: nested objects under dotted names, lists as JSON."""
+    row: dict[str, Any] = {}
+    for name, value in run.items():
+        if isinstance(value, Mapping):
+            row |= _flat(value, f"{prefix}{name}.")
+        else:
+            row[f"{prefix}{name}"] = json.dumps(value, ensure_ascii=False) if isinstance(value, list) else value
+    return row
+
+
+def _converter() -> Any:
+    try:
+        import vl_convert
+    except ImportError:
+        raise UsageError(
+            "--figures draws with vl-convert-python, which is not installed; pip install 'leti[report]'"
+        ) from None
+    return vl_convert

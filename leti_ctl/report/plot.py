@@ -1,0 +1,121 @@
+"""Pieces that figures are put together from: encodings, panels, titles; plain Vega-Lite as dicts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from leti_ctl.report.theme import SCHEMA
+
+Data = Mapping[str, Any]
+"""What `collect` returns."""
+Row = dict[str, Any]
+Spec = dict[str, Any]
+WIDTH = 760
+"""Of a figure's panels together, in pixels."""
+
+
+def figure(title: str, subtitle: str, body: Spec) -> Spec:
+    """Return a whole figure: `body` with its schema, title and description."""
+    lines = wrapped(subtitle)
+    return {"$schema": SCHEMA, "description": f"{title}. {subtitle}.", "title": {"text": wrapped(title, 92),
+            "subtitle": lines}, "autosize": {"type": "pad", "contains": "padding"}, "padding": 12, **body}  # fmt: skip
+
+
+def wrapped(text: str, width: int = 118) -> list[str]:
+    """Return the text as lines that fit over the panels."""
+    lines, line = [], ""
+    for word in text.split(" "):
+        if line and len(line) + 1 + len(word) > width:
+            lines.append(line)
+            line = word
+        else:
+            line = f"{line} {word}" if line else word
+    return [*lines, line]
+
+
+def panel_width(columns: int) -> int:
+    """Return the width of each of so many panels side by side."""
+    return (WIDTH - 60 * (columns - 1)) // columns
+
+
+def in_panels(
+    rows: Sequence[Row], field: str, layers: list[Spec], *, panels: Sequence[str] = (), columns: int = 0,
+    apart: tuple[str, ...] = (), height: int = 230,
+) -> Spec:  # fmt: skip
+    """Return one panel per value of a field, side by side; `apart` names scales that each panel has for itself."""
+    there = [name for name in panels or dict.fromkeys(row[field] for row in rows)]
+    there = [name for name in there if any(row[field] == name for row in rows)]
+    columns = columns or min(2, len(there))
+    inner = {"width": panel_width(min(columns, len(there))), "height": height, "layer": layers}
+    found = {"data": {"values": rounded(rows)}}
+    if len(there) == 1:
+        return {**found, **inner}
+    header = {"field": field, "type": "nominal", "sort": list(there), "header": {"title": None}}
+    scales = {"resolve": {"scale": dict.fromkeys(apart, "independent")}} if apart else {}
+    whole = {"axis": {"x": "independent", "y": "independent"}}
+    resolve = {"resolve": {**scales.get("resolve", {}), **whole}}
+    return {**found, "facet": header, "columns": columns, "spec": inner, **resolve}
+
+
+def rounded(rows: Iterable[Row]) -> list[Row]:
+    """Return rows for a figure: numbers to five significant digits, without what is null."""
+    return [
+        {name: float(f"{value:.5g}") if isinstance(value, float) else value for name, value in row.items()
+         if value is not None}
+        for row in rows
+    ]  # fmt: skip
+
+
+def iterations(rows: Iterable[Row]) -> Spec:
+    """Return the x axis of iterations: whole numbers only."""
+    last = max((row["iteration"] for row in rows), default=0)
+    step = max(1, -(-last // 12))
+    return {"field": "iteration", "type": "quantitative", "scale": {"domain": [0, max(1, last)], "nice": False},
+            "axis": {"title": "iteration", "values": list(range(0, last + 1, step)), "format": "d"}}  # fmt: skip
+
+
+def percent(field: str, title: str | None) -> Spec:
+    """Return a y axis of shares."""
+    return {"field": field, "type": "quantitative", "axis": {"format": "~%", "title": title, "tickCount": 5},
+            "scale": {"domainMin": 0}}  # fmt: skip
+
+
+def run_color(data: Data) -> Spec:
+    """Return the colour of a run: by its place in the report, from the theme's range."""
+    names = [run["run"] for run in data["runs"]]
+    return {"field": "run", "type": "nominal", "scale": {"domain": names},
+            "legend": {} if len(names) > 1 else None}  # fmt: skip
+
+
+def hover(*fields: str, **numbers: str) -> Spec:
+    """Return a tooltip encoding: plain fields, then numbers with their format (`%` for shares)."""
+    shown = [{"field": name, "title": name} for name in fields]
+    shown += [
+        {"field": name, "type": "quantitative", "title": name, "format": ".2~%" if form == "%" else form}
+        for name, form in numbers.items()
+    ]
+    return {"tooltip": shown}
+
+
+def selected_pass(data: Data, run: str) -> str:
+    """Return the pass a run is judged by: the first of the split it selects on, else the first held-out pass."""
+    facts = next(each for each in data["runs"] if each["run"] == run)
+    names = [each["name"] for each in facts["passes"] if each["split"] == facts["spec"]["evaluate"]["select_on"]]
+    held_out = [each["name"] for each in facts["passes"] if each["split"] != "train"]
+    return str([*names, *held_out, "train"][0])
+
+
+def several(data: Data) -> int:
+    """Return the number of runs where there are several, else 0."""
+    return len(data["runs"]) if len(data["runs"]) > 1 else 0
+
+
+def clear(name: str) -> str:
+    """Return a run's name short enough for a title."""
+    return name if len(name) <= 28 else f"{name[:13]}…{name[-13:]}"
+
+
+def shown_percent(share: float) -> str:
+    """Return a share for people: `44%`, `1.6%`."""
+    return f"{share:.0%}" if share >= 0.1 or share == 0 else f"{share:.1%}"
