@@ -16,6 +16,7 @@ import click
 
 COMMANDS = {
     "submit": "Start a run and follow it to the end.",
+    "suite": "Make every run behind a paper's tables; print ours beside the published.",
     "resume": "Go on with a run that was stopped, failed or killed.",
     "stop": "Stop a run; everything it committed stays.",
     "watch": "Follow a run: a live table of iterations, stages and parts.",
@@ -23,6 +24,7 @@ COMMANDS = {
     "runs": "List the runs of a store.",
     "logs": "Print what the stages of a run logged.",
     "samples": "Read solutions with their verdict and feedback.",
+    "notes": "Print the failures that somebody could write feedback on.",
     "artifacts": "List, read, fetch and compare what runs made.",
     "trace": "Walk lineage: back from a row, sample or score, forward from a problem.",
     "audit": "Check every object, record, row and score of a run against each other.",

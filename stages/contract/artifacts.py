@@ -20,7 +20,7 @@ from typing import Annotated, Literal, NamedTuple, Self
 from pydantic import AfterValidator, NonNegativeInt, PositiveInt
 
 from stages.contract.errors import UsageError
-from stages.contract.records import Block, Execution, Metrics, PackedRow, Problem, Record, Sample, StepLog
+from stages.contract.records import Block, Execution, Metrics, Note, PackedRow, Problem, Record, Sample, StepLog
 from stages.contract.spec import RunSpec
 from stages.contract.store import check_key
 
@@ -46,6 +46,7 @@ ARTIFACTS: Mapping[str, Artifact] = {
     "checkpoint": Artifact(None, "folder", ("iteration",), "Hugging Face folder; iteration 0 is the base model"),
     "optimizer": Artifact(None, "folder", ("iteration",), "trainer state that belongs to the checkpoint"),
     "samples": Artifact(Sample, "jsonl", ("iteration", "split"), "solutions the iteration's model wrote"),
+    "notes": Artifact(Note, "jsonl", ("iteration", "split"), "texts about failures, as their executions took them"),
     "executions": Artifact(Execution, "jsonl", ("iteration", "split"), "what happened to each program"),
     "examples": Artifact(PackedRow, "parquet", ("iteration",), "packed FCFT rows, in training order"),
     "steps": Artifact(StepLog, "jsonl", ("iteration",), "one row per optimizer step"),
@@ -206,7 +207,7 @@ class StageContract(NamedTuple):
 STAGES: Mapping[StageName, StageContract] = {
     "prepare": StageContract((), ("problems", "pretraining", "checkpoint"), "run", False),
     "generate": StageContract(("problems", "checkpoint"), ("samples",), "pass", True),
-    "execute": StageContract(("problems", "samples"), ("executions",), "pass", True),
+    "execute": StageContract(("problems", "samples"), ("notes", "executions"), "pass", True),
     "build": StageContract(("problems", "samples", "executions", "checkpoint"), ("examples",), "iteration", True),
     "train": StageContract(
         ("examples", "pretraining", "checkpoint", "optimizer"), ("steps", "optimizer", "checkpoint"), "iteration", False
@@ -238,6 +239,7 @@ def outputs(stage: StageName, spec: RunSpec, *, iteration: int, split: str) -> t
     return tuple(
         Ref(name, **{key: coordinates[key] for key in ARTIFACTS[name].coordinates})  # type: ignore[arg-type]
         for name in STAGES[stage].outputs
+        if name != "notes" or spec.takes_notes(split)
     )
 
 
@@ -257,7 +259,10 @@ def inputs(stage: StageName, spec: RunSpec, *, iteration: int, split: str, part:
         return (problems, samples, executions)
     if stage == "build":
         return (problems, samples, executions, checkpoint)
-    return (problems, checkpoint) if stage == "generate" else (problems, f"{samples}#{part or Part()}")
+    if stage == "generate":
+        return (problems, checkpoint)
+    each = ("samples", "notes") if spec.takes_notes(split) else ("samples",)
+    return (problems, *(f"{Ref(name, iteration, split)}#{part or Part()}" for name in each))
 
 
 class Origin(NamedTuple):

@@ -79,6 +79,16 @@ class Execution(Record):
     """Numbers the task's evaluator found, such as the arguments a prediction got right."""
 
 
+class Note(Record):
+    """What somebody, a person or a program, has to say about a solution."""
+
+    problem_id: str
+    sample: NonNegativeInt
+    solution_sha256: str
+    """Of the solution's text as it was sampled, in UTF-8."""
+    text: str
+
+
 class PackedRow(Record):
     """One row of a training step: whole examples laid end to end, no padding.
 

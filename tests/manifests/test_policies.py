@@ -34,6 +34,9 @@ KEYS = [
 ]
 
 
+MADE = ("/executions/", "/notes/")
+
+
 def allows(policy: Path, action: str, resource: str) -> bool:
     statements = json.loads(policy.read_text())["Statement"]
     assert all(each["Effect"] == "Allow" for each in statements)
@@ -48,8 +51,8 @@ def allows(policy: Path, action: str, resource: str) -> bool:
 def test_execute_reads_its_work_and_writes_what_it_makes(bucket: str, key: str) -> None:
     stage, execute = POLICIES[bucket]
     where = f"arn:aws:s3:::{bucket}/{key}"
-    writes = any(word in key for word in ("/executions/", "/environments/", "/logs/0003-execute-"))
-    reads = any(word in key for word in ("spec.json", "/problems/", "/samples/", "/executions/", "/environments/"))
+    writes = any(word in key for word in (*MADE, "/environments/", "/logs/0003-execute-"))
+    reads = any(word in key for word in ("spec.json", "/problems/", "/samples/", *MADE, "/environments/"))
     assert all(allows(stage, action, where) for action in ("s3:GetObject", "s3:PutObject", "s3:DeleteObject"))
     assert allows(execute, "s3:GetObject", where) is reads
     assert allows(execute, "s3:PutObject", where) is writes

@@ -84,8 +84,9 @@ def test_stages_read_and_write_artifacts_of_the_table() -> None:
 
 
 def test_outputs_are_what_the_stage_table_promises() -> None:
+    spec = RunSpec.model_validate_json('{"feedback": {"source": "notes", "notes": "n.jsonl"}}')
     for stage, contract in STAGES.items():
-        refs = outputs(stage, RunSpec(), iteration=3, split="test")
+        refs = outputs(stage, spec, iteration=3, split="train")
         assert {ref.artifact for ref in refs} == set(contract.outputs)
         for ref in refs:
             coordinates = ARTIFACTS[ref.artifact].coordinates
@@ -93,6 +94,14 @@ def test_outputs_are_what_the_stage_table_promises() -> None:
                 "iteration" in coordinates,
                 "split" in coordinates,
             )
+
+
+def test_notes_are_written_where_the_spec_takes_some_and_before_the_executions() -> None:
+    spec = RunSpec.model_validate_json('{"feedback": {"source": "notes", "notes": "n.jsonl"}}')
+    executions = Ref("executions", 3, "train")
+    assert outputs("execute", spec, iteration=3, split="train") == (Ref("notes", 3, "train"), executions)
+    assert outputs("execute", RunSpec(), iteration=3, split="train") == (executions,)
+    assert outputs("execute", spec, iteration=3, split="test") == (Ref("executions", 3, "test"),)
 
 
 def test_training_writes_the_next_iterations_model_last() -> None:

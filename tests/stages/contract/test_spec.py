@@ -46,17 +46,27 @@ BOTH_OR_NEITHER = {"generate.engine", "generate.script"}
 # What a change of the field needs beside it for the spec to stay possible.
 WITH: dict[str, dict[str, Any]] = {
     "task.postprocess": {"build.solution_ids": "retokenized"},
-    "evaluate.select_on": {"evaluate.splits": ["test", "validation"]},
     "build.pack_length": {"train.micro_batch_tokens": 32_768},
     "build.max_length": {"build.pack_length": 4096},
     "model.from_iteration": {"model.from_run": "first"},
+    "feedback.keep_traceback": {"feedback.source": "linter"},
+    "feedback.notes": {"feedback.source": "notes", "feedback.notes": "n.jsonl"},
+    "feedback.missing": {"feedback.source": "notes", "feedback.notes": "n.jsonl"},
 }
 CONFLICTS: list[tuple[dict[str, Any], tuple[str, ...]]] = [
     ({"evaluate.k": [1, 17]}, ("evaluate.k", "17", "evaluate.samples_per_problem is 16", "raise it or drop that k")),
     ({"model.from_iteration": 3}, ("model.from_iteration", "3", "model.from_run")),
     ({"model.from_run": "a/b"}, ("model.from_run", "'a/b'", "leti-ctl runs")),
     ({"evaluate.k": []}, ("evaluate.k", "empty", "name at least one")),
-    ({"evaluate.select_on": "validation"}, ("evaluate.select_on", "'validation'", "add it to evaluate.splits")),
+    (
+        {"evaluate.splits": ["test"], "evaluate.select_on": "validation"},
+        ("evaluate.select_on", "'validation'", "add it to evaluate.splits"),
+    ),
+    ({"task.name": "humaneval"}, ("iterations", "12", "humaneval has no training split", "set 0")),
+    (
+        {"task.name": "bbh", "iterations": 0, "evaluate.splits": ["validation", "test"]},
+        ("evaluate.splits", "bbh has no validation split, only test", "leave it out"),
+    ),
     ({"evaluate.splits": ["test", "test"]}, ("evaluate.splits", "test, test", "name each once")),
     ({"evaluate.splits": []}, ("evaluate.splits", "empty", "name validation, test or both")),
     ({"evaluate.temperatures": []}, ("evaluate.temperatures", "empty", "set it to null")),
@@ -78,6 +88,10 @@ CONFLICTS: list[tuple[dict[str, Any], tuple[str, ...]]] = [
     ),
     ({"generate.engine": "scripted"}, ("generate.script", "'scripted'", "set both or neither")),
     ({"generate.script": "s.jsonl"}, ("generate.script", "'s.jsonl'", "set both or neither")),
+    ({"feedback.source": "notes"}, ("feedback.notes", "'notes'", "set both or neither")),
+    ({"feedback.notes": "n.jsonl"}, ("feedback.notes", "'n.jsonl'", "set both or neither")),
+    ({"feedback.keep_traceback": False}, ("feedback.keep_traceback", "leaves nothing", "name another source")),
+    ({"feedback.missing": "stop"}, ("feedback.missing", "'traceback'", "the source to notes")),
     ({"task.postprocess": "first_block"}, ("build.solution_ids", "'first_block'", "set build.solution_ids")),
     (
         {"evaluate.length_mode": "total", "evaluate.max_new_tokens": 128},
@@ -238,9 +252,27 @@ def test_one_pass_per_split_and_temperature_training_first() -> None:
     assert [one.parts for one in spec.passes()] == [1, 3, 3, 3, 3]
     assert spec.get_pass("test-t0.6").sampling.temperature == 0.6
     assert spec.get_pass("test-t0.6").split == "test"
-    assert [one.name for one in RunSpec().passes()] == ["train", "test"]
+    assert [one.name for one in RunSpec().passes()] == ["train", "validation", "test"]
     with pytest.raises(KeyError):
-        RunSpec().get_pass("validation")
+        RunSpec().get_pass("test-t0.2")
+
+
+@pytest.mark.parametrize(
+    ("changes", "splits", "select_on"),
+    [
+        ({}, ("validation", "test"), "validation"),
+        ({"evaluate.splits": ["test"]}, ("test",), "test"),
+        ({"evaluate.select_on": "test"}, ("validation", "test"), "test"),
+        ({"task.name": "humaneval", "iterations": 0}, ("test",), "test"),
+        ({"task.name": "eae"}, ("test",), "test"),
+    ],
+)
+def test_models_are_selected_on_validation_where_a_task_has_it(
+    changes: dict[str, Any], splits: tuple[str, ...], select_on: str
+) -> None:
+    spec = make(changes)
+    assert (spec.evaluate.splits, spec.evaluate.select_on) == (splits, select_on)
+    assert RunSpec.model_validate_json(spec.to_json()) == spec
 
 
 @pytest.mark.parametrize(

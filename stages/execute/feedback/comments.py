@@ -1,0 +1,82 @@
+"""From a part's executions to the same with their failures commented."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from stages.contract.artifacts import Input
+from stages.contract.errors import SpecError
+from stages.contract.prompts import cap, sanitize
+from stages.contract.records import Execution
+from stages.entrypoint import Job, threads
+from stages.execute.feedback.reader import Text, read_all
+from stages.execute.feedback.source import Comments, Failure, load_source
+from stages.tasks import load_task
+
+
+class Commented(NamedTuple):
+    """A part's rows, and what is recorded with them."""
+
+    rows: list[Execution]
+    inputs: tuple[Input, ...] = ()
+    facts: dict[str, int] = {}
+
+
+def comment(job: Job, rows: Sequence[Execution], failures: Sequence[Failure]) -> Commented:
+    """Return the rows, the failures' feedback written as the spec says. Held-out passes keep theirs: nothing is learned
+    from them.
+
+    `failures` tell of those rows that did not pass, in the rows' order.
+    """
+    spec = job.spec
+    if spec.feedback.source == "traceback" or job.sampling_pass.split != "train":
+        return Commented(list(rows))
+    started = time.monotonic()
+    said = _ask(job, failures)
+    written = [_write(job, failure.execution, text) for failure, text in zip(failures, said.texts, strict=True)]
+    job.counters["feedback_seconds"] = time.monotonic() - started
+    mended = iter(written)
+    known = {id(failure.execution) for failure in failures}
+    silent = sum(not text for text in said.texts)
+    facts = {"commented": len(failures) - silent, "uncommented": silent}
+    return Commented([next(mended) if id(row) in known else row for row in rows], said.inputs, facts)
+
+
+def join(text: str, traceback: str, characters: int) -> str:
+    """Return the source's text and, after it, the traceback; neither takes the other more than half of the room.
+
+    Of a source's text the beginning is kept, of a traceback the end: there each says what matters.
+    """
+    text, traceback = sanitize(text).strip("\n"), sanitize(traceback)
+    if not text or text in traceback:
+        return cap(traceback, characters)
+    room = max(characters // 2, characters - len(traceback) - 1)
+    if len(text) > room:
+        text = text[: room - len(CUT)] + CUT
+    return f"{text}\n{cap(traceback, characters - len(text) - 1)}" if traceback else f"{text}\n"[:characters]
+
+
+CUT = "\n[...]"
+
+
+def _ask(job: Job, failures: Sequence[Failure]) -> Comments:
+    name = job.spec.feedback.source
+    source = load_source(name)
+    if hasattr(source, "comment"):
+        said: Comments = source.comment(job, failures)
+        return said
+    if not load_task(job.spec.task.name).is_program:
+        raise SpecError(
+            f"feedback.source: {name!r} reads programs, and those of task {job.spec.task.name!r} are none; set it to "
+            "traceback or notes"
+        )
+    texts = [Text(failure.program.prompt, failure.program.solution) for failure in failures]
+    return Comments(read_all(name, texts, job.spec.execute.workers or threads()))
+
+
+def _write(job: Job, row: Execution, text: str) -> Execution:
+    keep = job.spec.feedback.keep_traceback or not text
+    feedback = join(text, row.feedback if keep else "", job.spec.execute.feedback_chars)
+    return row.model_copy(update={"feedback": feedback})
