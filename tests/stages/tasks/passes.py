@@ -37,6 +37,7 @@ def make_pass(
         "task": dict(task),
         "generate": {"engine": "scripted", "script": str(script)},
         "execute": {"sandbox": "process", "workers": 1, "timeout_seconds": 60.0},
+        "build": {"solution_ids": "retokenized"},
         "evaluate": {"samples_per_problem": count, "k": [1], "bootstrap_resamples": 50},
     }
     run = Run(LocalStore(folder / "store"), "pass")

@@ -11,8 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stages.contract.records import Execution, Outcome, Problem
+from stages.contract.spec import Split, TaskSpec
+from stages.tasks import load_problems
 from stages.tasks.eae import to_problem
-from stages.tasks.eae.evaluator import PORTRAY, evaluate, figures, portrait
+from stages.tasks.eae.evaluator import evaluate, figures
 from stages.tasks.eae.mentions import Marked, Mention
 from stages.tasks.task import Judgement, Observation
 
@@ -30,11 +32,10 @@ def make_problem(sentence: str = SENTENCE, event_type: str = "Conflict:Attack") 
 PROBLEM, MENTION = make_problem()
 
 
-def run(completion: str) -> Any:
+def run(completion: str, problem: Problem = PROBLEM) -> Any:
     """Run a trusted completion in this process and return what the test exhibits, over the wire's JSON."""
     space: dict[str, Any] = {}
-    test = portrait(MENTION.variable, MENTION.attributes)
-    exec("\n".join((f"{PROBLEM.prompt}{completion}", PORTRAY, test)), space)
+    exec("\n".join((f"{problem.program_prompt}{completion}", problem.setup, *problem.tests)), space)
     return json.loads(json.dumps(space["exhibit"]))
 
 
@@ -162,6 +163,13 @@ def test_a_role_twice_for_one_word_is_two_arguments() -> None:
     assert len(to_problem(twice, "test", None).facts["gold"]) == 2  # type: ignore[arg-type]
     again = mention._replace(arguments=(*mention.arguments, *mention.arguments))
     assert to_problem(again, "test", None).facts == problem.facts
+
+
+@pytest.mark.parametrize("split", ["train", "validation", "test"])
+def test_every_reference_passes(split: Split) -> None:
+    for problem in load_problems(TaskSpec(name="eae"), split):
+        shown = Observation("passed", None, "", run(problem.reference, problem))
+        assert evaluate(problem, problem.reference, shown).outcome == "passed", problem.problem_id
 
 
 @pytest.mark.parametrize("outcome", ["failed", "timed_out", "out_of_memory", "output_limit"])
