@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from leti_ctl.report import curves, outcomes
+from leti_ctl.report import curves, machine, outcomes
 from leti_ctl.report.plot import Data, Spec
 
 FIGURES: dict[str, Callable[[Data], Spec | None]] = {
@@ -17,6 +17,10 @@ FIGURES: dict[str, Callable[[Data], Spec | None]] = {
     "feedback": outcomes.feedback,
     "length": outcomes.length,
     "canaries": outcomes.canaries,
+    "loss": machine.loss,
+    "speed": machine.speed,
+    "stages": machine.stages,
+    "gantt": machine.gantt,
 }
 """Name to what draws it; None where the data has nothing to show."""
 

@@ -63,7 +63,7 @@ def feedback(data: Data) -> Spec | None:
     last = max(row["iteration"] for row in rows)
     x = {"field": "iteration", "type": "ordinal", "axis": {"title": "iteration", "labelAngle": 0, "domain": False}}
     y = {"field": "kind", "type": "nominal", "sort": kinds, "scale": {"domain": kinds},
-         "axis": {"title": None, "labelLimit": 330, "domain": False, "ticks": False, "labelFontSize": 11}}  # fmt: skip
+         "axis": {"title": None, "labelLimit": 380, "domain": False, "ticks": False, "labelFontSize": 11}}  # fmt: skip
     color = {"field": "share", "type": "quantitative", "scale": {"scheme": "viridis", "domainMin": 0, "type": "sqrt"},
              "legend": None}  # fmt: skip
     ink = {"condition": {"test": "datum.share > 0.3 * datum.greatest", "value": "#10151A"}, "value": "#F4F7FA"}
@@ -76,7 +76,7 @@ def feedback(data: Data) -> Spec | None:
     ]  # fmt: skip
     body = in_panels([{**row, "greatest": greatest} for row in shown], "run", layers, columns=1)
     inner = body.get("spec", body)
-    inner.update(width=min(34, max(20, 460 // (last + 1))) * (last + 1), height={"step": 19})
+    inner.update(width=min(34, max(22, 380 // (last + 1))) * (last + 1), height={"step": 19})
     subtitle = "Percent of samples whose feedback ends so; 'names' and Numbers are blanked. Top: gone first"
     return figure(_feedback_title(data), subtitle, body)
 
@@ -94,14 +94,9 @@ def canaries(data: Data) -> Spec | None:
     titles = {name: data["canaries"][name]["title"] for name in seen}
     shown = [{**row, "title": titles[row["canary"]]} for row in rows if row["canary"] in titles]
     tip = hover("run", "pass", "iteration", "count", "of", share="%")
-    dash = {
-        "strokeDash": {
-            "field": "split",
-            "type": "nominal",
-            "legend": {"symbolStrokeColor": "#7B8794"},
-            "scale": {"domain": ["train", "validation", "test"], "range": [[1, 0], [1, 3], [4, 3]]},
-        }
-    }
+    splits = [name for name in ("train", "test", "validation") if any(row["split"] == name for row in rows)]
+    dash = {"strokeDash": {"field": "split", "type": "nominal", "legend": {"symbolStrokeColor": "#7B8794"},
+                           "scale": {"domain": splits, "range": [[1, 0], [4, 3], [1, 3]][: len(splits)]}}}  # fmt: skip
     shared = {"x": iterations(rows), "y": percent("share", None), "color": run_color(data), "detail": {"field": "pass"}}
     layers: list[Spec] = [
         {"mark": {"type": "line", "strokeWidth": 1.6}, "encoding": {**shared, **dash}},
@@ -129,13 +124,14 @@ def length(data: Data) -> Spec | None:
     band = {"mark": {"type": "area", "opacity": 0.12}, "transform": [{"filter": "isValid(datum.high)"}], "encoding": {
         **shared, "y": {**y, "field": "low"}, "y2": {"field": "high"}}}  # fmt: skip
     layers: list[Spec] = [
-        *([] if several(data) > 3 else [band]),
+        *([] if several(data) else [band]),
         {"mark": {"type": "line"}, "encoding": shared},
         {"mark": {"type": "point"}, "encoding": {**shared, **hover("run", "pass", "iteration", value=",.3~r")}},
     ]
     body = in_panels(long, "what", layers, columns=2, apart=("y",), height=190)
     passes = " and ".join(sorted({row["pass"] for row in long}))
-    subtitle = f"Of the samples of {passes}; the line is the mean, the band holds the middle 80% of solutions"
+    told = "means" if several(data) else "the line is the mean, the band holds the middle 80% of solutions"
+    subtitle = f"Of the samples of {passes}; {told}"
     return figure(_length_title(data, rows), subtitle, body)
 
 
@@ -167,7 +163,7 @@ def _filled(rows: Sequence[Row], names: Sequence[str]) -> list[Row]:
 
 
 def _ranked_kinds(rows: Sequence[Row], most: int) -> list[str]:
-    """The kinds with the greatest shares, by when they were made on the whole: what is learned first stands at the top."""
+    """The kinds with the greatest shares, by when they were made on the whole: what goes first stands at the top."""
     series: dict[str, list[Row]] = {}
     for row in rows:
         series.setdefault(row["kind"], []).append(row)

@@ -46,7 +46,7 @@ def in_panels(
     """Return one panel per value of a field, side by side; `apart` names scales that each panel has for itself."""
     there = [name for name in panels or dict.fromkeys(row[field] for row in rows)]
     there = [name for name in there if any(row[field] == name for row in rows)]
-    columns = columns or min(2, len(there))
+    columns = columns or (3 if len(there) == 3 or len(there) > 4 else 2)
     inner = {"width": panel_width(min(columns, len(there))), "height": height, "layer": layers}
     found = {"data": {"values": rounded(rows)}}
     if len(there) == 1:
@@ -72,7 +72,8 @@ def iterations(rows: Iterable[Row]) -> Spec:
     last = max((row["iteration"] for row in rows), default=0)
     step = max(1, -(-last // 12))
     return {"field": "iteration", "type": "quantitative", "scale": {"domain": [0, max(1, last)], "nice": False},
-            "axis": {"title": "iteration", "values": list(range(0, last + 1, step)), "format": "d"}}  # fmt: skip
+            "axis": {"title": "iteration", "values": list(range(0, last + 1, step)), "format": "d",
+                     "labelOverlap": "parity"}}  # fmt: skip
 
 
 def percent(field: str, title: str | None) -> Spec:

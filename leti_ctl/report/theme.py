@@ -59,7 +59,7 @@ def config(theme: Theme) -> Config:
         "view": {"stroke": None},
         "range": {"category": list(RUNS[theme])},
         "title": {"anchor": "start", "color": ink["text"], "fontSize": 15, "fontWeight": 600, "offset": 14,
-                  "subtitleColor": ink["faint"], "subtitleFontSize": 12, "subtitlePadding": 6, "frame": "group"},
+                  "subtitleColor": ink["faint"], "subtitleFontSize": 12, "subtitlePadding": 6, "frame": "bounds"},
         "axis": {**words, "gridColor": ink["line"], "domainColor": ink["line"], "tickColor": ink["line"],
                  "titlePadding": 8, "labelPadding": 4},
         "axisX": {"grid": False},
