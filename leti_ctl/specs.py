@@ -13,6 +13,8 @@ from leti_ctl import layers, presets
 from stages.contract.spec import RunSpec
 
 PATH_FIELDS = ("model.source", "task.source", "task.prompt_file", "generate.script", "pretraining.source")
+NEW_PATHS = ("feedback.notes",)
+"""Fields that name a file which may not be there yet."""
 
 
 def load_spec(*, preset: str | None, file: Path | None, overrides: Iterable[str], iterations: int | None) -> RunSpec:
@@ -51,11 +53,13 @@ def to_yaml(spec: BaseModel) -> str:
 
 
 def _absolute_paths(data: dict[str, Any]) -> dict[str, Any]:
-    """Make every field that names an existing file absolute: stages run from elsewhere."""
-    for field in PATH_FIELDS:
+    """Make every field that names a file absolute: stages run from elsewhere. Other names may be the hub's."""
+    for field in (*PATH_FIELDS, *NEW_PATHS):
         section, name = field.split(".")
         value = data.get(section, {}).get(name) if isinstance(data.get(section), Mapping) else None
-        if isinstance(value, str) and Path(value).expanduser().exists():
+        if not isinstance(value, str) or "://" in value:
+            continue
+        if field in NEW_PATHS or Path(value).expanduser().exists():
             absolute = str(Path(value).expanduser().absolute())
             data = layers.merge(data, {section: {name: absolute}})
     return data
