@@ -34,6 +34,7 @@ def make_pass(
     script.write_text("".join(json.dumps(line) + "\n" for line in lines))
     (count,) = {len(texts) for texts in solutions.values()}
     sections = {
+        "iterations": 0,
         "task": dict(task),
         "generate": {"engine": "scripted", "script": str(script)},
         "execute": {"sandbox": "process", "workers": 1, "timeout_seconds": 60.0},

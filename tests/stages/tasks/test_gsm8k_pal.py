@@ -22,11 +22,13 @@ from stages.execute.judge import Judge, Program, Verdict
 from stages.tasks import load_problems, load_task
 from stages.tasks.gsm8k_pal import EXEMPLARS, TASK, canonical, evaluate, figures, is_right
 from stages.tasks.task import Judgement, Observation, Ratio
+from tests.stages.tasks.passes import make_pass
 
 ROOT = Path(__file__).parents[3]
 REAL = ROOT.parent / "shared" / "data" / "gsm8k-first300.jsonl"
 GOLDEN = ROOT / "tests" / "golden" / "prompt-gsm8k_pal.txt"
 needs_real_rows = pytest.mark.skipif(not REAL.is_file(), reason="GSM8K's rows are not beside the repository")
+TASK_TESTS = ("exhibit = solution()",)
 QUESTION = "A crate holds 12 jars.  How many jars do {3} crates hold?"
 
 
@@ -69,9 +71,6 @@ def test_every_exemplar_passes_its_own_check(judge: Judge) -> None:
     blocks = [block[block.index("def ") :] for block in re.split(r"(?m)^Q: ", EXEMPLARS.read_text())[1:]]
     verdicts = judge.run([Program("", block, "", TASK_TESTS) for block in blocks])
     assert [verdict.exhibit for verdict in verdicts] == [17, 40, 25, 16, 37, 19, 60, 27]
-
-
-TASK_TESTS = ("exhibit = solution()",)
 
 
 def test_exemplars_can_come_from_a_file(tmp_path: Path) -> None:
@@ -268,6 +267,23 @@ def test_votes_are_counted_as_pal_counts_values(values: list[Any]) -> None:
     cast = [value for value in values if not isinstance(value, Exception)]
     expected = bool(cast) and Counter(cast).most_common(1)[0][0] == 18
     assert figures(problem(), executions(values)) == {"majority_vote": Ratio(float(expected))}
+
+
+def test_a_pass_is_scored_by_any_right_answer_and_by_the_vote(tmp_path: Path) -> None:
+    spec = write(tmp_path / "g.jsonl", *({"input": f"{n}?", "target": 6 + n} for n in range(3)))
+    drawn = (["6", "12 / 2", "5", "1 / 0"], ["5", "5", "7", "'7'"], ["None", "[9]", "{}['k']", "8.0001"])
+    script = {
+        f"gsm8k_pal/test-{number}": [f"def solution():\n    return {value}\n\nQ: And (\n" for value in values]
+        for number, values in enumerate(drawn)
+    }
+    task = {"name": "gsm8k_pal", "source": spec.source, "postprocess": "question"}
+    _, rows, metrics = make_pass(tmp_path, task, script)
+    assert [row.answer for row in rows] == ["6", "6", "5", None, "5", "5", "7", "'7'", "None", "[9]", None, "8.0001"]
+    assert [row.sample for row in rows if row.outcome == "passed"] == [0, 1, 2]
+    assert metrics.solve_rate.value == 2 / 3
+    assert metrics.pass_at_k["1"].value == pytest.approx(3 / 12)
+    assert metrics.figures["majority_vote"].value == 1 / 3
+    assert metrics.error_types == {"AssertionError": 7, "KeyError": 1, "ZeroDivisionError": 1}
 
 
 def test_the_task_is_found_by_its_name() -> None:

@@ -21,6 +21,7 @@ from stages.contract.spec import RunSpec, TaskSpec
 from stages.execute.judge import Judge, Limits, Program, Verdict
 from stages.execute.stage import assemble
 from stages.tasks import load_problems
+from tests.stages.tasks.passes import make_pass
 
 ROOT = Path(__file__).parents[3]
 REAL = ROOT.parent / "shared" / "data" / "humaneval-first40.jsonl"
@@ -101,6 +102,21 @@ def test_a_broken_line_is_named_with_file_line_and_column(tmp_path: Path, line: 
     with pytest.raises(UsageError) as caught:
         load_problems(spec, "test")
     assert f"{spec.source}, {said}" in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_pass_is_scored_as_the_tests_say(tmp_path: Path) -> None:
+    spec = write(tmp_path / "h.jsonl", row(0), row(1))
+    wrong = ["\n    return x + x", "\n    return y", "\n  return x"]
+    script = {
+        "humaneval/0": ["\n    return x\n\nprint(undefined)", *wrong],
+        "humaneval/1": ["\n    return x * x\n# So much for that.\n(", "\n    return x ** 2", *wrong[:2]],
+    }
+    task = {"name": "humaneval", "source": spec.source, "postprocess": "stop_words"}
+    _, rows, metrics = make_pass(tmp_path, task, script)
+    assert [row.outcome for row in rows] == ["failed"] * 4 + ["passed"] * 2 + ["failed"] * 2
+    assert metrics.pass_at_k["1"].value == pytest.approx(2 / 8)
+    assert metrics.error_types == {"AssertionError": 3, "NameError": 2, "IndentationError": 1}
+    assert metrics.figures == {}
 
 
 @pytest.mark.slow
