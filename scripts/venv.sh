@@ -32,4 +32,4 @@ if ! .venv/bin/python -c 'import torch' 2>/dev/null; then
   fi
 fi
 echo "installing leti and its pinned dependencies"
-$pip install -q -c constraints.txt torch -e '.[models,dev]'
+$pip install -q -c constraints.txt torch -e '.[models,report,tracking,dev]'
