@@ -30,6 +30,7 @@ COMMANDS = {
     "audit": "Check every object, record, row and score of a run against each other.",
     "context": "Show where runs go, and choose another place.",
     "gc": "Remove what a run can do without: garbage and superseded weights.",
+    "report": "Write a page about one run or several, every figure and every number.",
     "track": "Tell runs to MLflow or TensorBoard; again, to add what is new.",
     "export": "Write a checkpoint as a Hugging Face folder with a model card.",
     "presets": "List the presets, show one, or list every field of a run spec.",

@@ -62,6 +62,7 @@ MANY_ARGUMENTS = {
     "leti_ctl.commands.logs.logs": "click passes every option as an argument",
     "leti_ctl.commands.submit.submit": "click passes every option as an argument",
     "leti_ctl.commands.estimate.estimate": "click passes every option as an argument",
+    "leti_ctl.commands.suite.suite": "click passes every option as an argument",
     "leti_ctl.commands.samples.samples": "click passes every option as an argument",
     "leti_ctl.commands.render.render": "click passes every option as an argument",
     "leti_ctl.commands.gc.gc": "click passes every option as an argument",

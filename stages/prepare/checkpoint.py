@@ -20,7 +20,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, 
 
 from stages.contract.errors import ModelError, RetryableError
 from stages.contract.spec import ModelSpec
-from stages.prepare import smollm2
+from stages.prepare import smollm2, tiny
 from stages.prepare.quiet import quiet_transformers
 
 CONFIG, TOKENIZER = "config.json", "tokenizer.json"
@@ -41,6 +41,8 @@ def find_model(spec: ModelSpec) -> Source:
     """Return the local folder of the model that the spec names, fetched first where it is not on this machine."""
     if spec.source == smollm2.NAME:
         return Source(smollm2.cached_folder(), f"{spec.source} from {smollm2.REQUIREMENT}")
+    if spec.source == tiny.NAME:
+        return Source(tiny.cached_folder(), spec.source)
     if os.path.isdir(spec.source):
         return Source(Path(spec.source), f"folder {Path(spec.source).name}")
     if spec.source.startswith((".", "/", "~")):

@@ -1,0 +1,1 @@
+"""A suite: the runs behind a paper's tables, each made once, and the tables with ours beside the published numbers."""

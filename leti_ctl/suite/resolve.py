@@ -1,0 +1,102 @@
+"""From cells to runs: each spec once, however many cells and tables read it; trainings before what scores them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from leti_ctl import layers, specs
+from leti_ctl.suite.book import Cell, Table
+from leti_ctl.suite.trial import Trial
+from stages.contract.spec import RunSpec
+
+DIGITS = 10
+"""Hexadecimal digits of a spec's digest in its run's name."""
+
+
+@dataclass
+class Wanted:
+    """A run that some cells read."""
+
+    name: str
+    preset: str
+    """The first preset that led here."""
+    spec: RunSpec
+    tables: list[str] = field(default_factory=list)
+
+    @property
+    def parent(self) -> str | None:
+        """The run whose checkpoint it scores."""
+        return self.spec.model.from_run
+
+
+class Resolver:
+    """Hands out the run behind each preset and remembers them in an order in which they can be made.
+
+    A run's name ends in the digest of its spec, so a store that has it, from whichever table, has it for all.
+    """
+
+    def __init__(self, trial: Trial, known: Iterable[str] = ()) -> None:
+        self.trial = trial
+        self.runs: dict[str, Wanted] = {}
+        self._names = {name.rpartition("-")[2]: name for name in known}
+        self._specs: dict[tuple[str, str], RunSpec] = {}
+        self._table = ""
+
+    def add(self, name: str, table: Table) -> None:
+        """Resolve every cell of a table."""
+        self._table = name
+        for spot in table.spots():
+            self.sources(spot.cell)
+
+    def sources(self, cell: Cell) -> list[Wanted]:
+        """Return the runs a cell reads: what it is made of, in the order in which they are combined."""
+        trained = self.training(cell.run) if cell.run else None
+        if cell.measure == "gain_ratio" and cell.against:
+            return [each for each in (trained, self.training(cell.against)) if each]
+        if cell.evaluation is None:
+            return [trained] if trained else []
+        presets = [cell.evaluation.format(token=token) for token in cell.tokens]
+        if cell.minus:
+            presets.append(cell.minus.format(token=cell.tokens[0]))
+        return [self.evaluation(preset, trained, cell.at) for preset in presets]
+
+    def training(self, preset: str) -> Wanted:
+        """Return the run that trains `preset`."""
+        return self._wanted(preset, {})
+
+    def evaluation(self, preset: str, trained: Wanted | None, at: int | str | None) -> Wanted:
+        """Return the run that scores a checkpoint of `trained`, or the base model, as `preset` says."""
+        if trained is None:
+            return self._wanted(preset, {})
+        model = trained.spec.model.model_dump(mode="json")
+        origin = {"from_run": trained.name, "from_iteration": iteration(trained, at)}
+        return self._wanted(preset, {"model": {**model, **origin}})
+
+    def _wanted(self, preset: str, over: dict[str, Any]) -> Wanted:
+        spec = self._load(preset, over)
+        # Iterations are in no digest, but whether there are any decides what a run is.
+        key = spec.digest()[:DIGITS] + ("" if spec.iterations else "e")
+        found = self.runs.get(key)
+        if found is None:
+            found = self.runs[key] = Wanted(self._names.get(key, f"{preset}-{key}"), preset, spec)
+        elif spec.iterations > found.spec.iterations:
+            found.spec = spec
+        if self._table not in found.tables:
+            found.tables.append(self._table)
+        return found
+
+    def _load(self, preset: str, over: dict[str, Any]) -> RunSpec:
+        key = (preset, json.dumps(over, sort_keys=True))
+        if key not in self._specs:
+            spec = specs.load_spec(preset=preset, file=None, overrides=(), iterations=None)
+            self._specs[key] = specs.validate(layers.merge(self.trial.apply(spec), over))
+        return self._specs[key]
+
+
+def iteration(trained: Wanted, at: int | str | None) -> int:
+    """Return the iteration of a run that `at` means; a shortened run's last stands for those it does not reach."""
+    last = trained.spec.iterations
+    return min(at, last) if isinstance(at, int) else last
