@@ -46,10 +46,7 @@ def load(spec: TaskSpec, split: Split) -> list[Problem]:
             f"task.name: humaneval has only a test split, and the run asks for {split}; set iterations to 0"
         )
     source = spec.source or HUB_NAME
-    if rows.is_file(source):
-        return [row.to_problem() for row in rows.read_file(source, Row, benchmark="HumanEval", unique="task_id")]
-    parts = rows.read_dataset(source, Row, benchmark="HumanEval", unique="task_id")
-    return [row.to_problem() for part in parts.values() for row in part]
+    return [row.to_problem() for row in rows.read_source(source, Row, benchmark="HumanEval", unique="task_id")]
 
 
 TASK = Task(load)

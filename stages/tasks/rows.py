@@ -34,6 +34,14 @@ def read_file(source: str, row: type[R], *, benchmark: str, unique: str | None =
     return list(_parse(lines, row, source=source, unique=unique))
 
 
+def read_source(source: str, row: type[R], *, benchmark: str, unique: str | None = None) -> list[R]:
+    """Return the rows of a file, or of all splits of a data set one after the other; raises as those do."""
+    if is_file(source):
+        return read_file(source, row, benchmark=benchmark, unique=unique)
+    parts = read_dataset(source, row, benchmark=benchmark, unique=unique)
+    return [one for part in parts.values() for one in part]
+
+
 def read_dataset(
     source: str, row: type[R], *, benchmark: str, configuration: str | None = None, unique: str | None = None
 ) -> dict[str, list[R]]:

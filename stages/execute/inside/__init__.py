@@ -16,6 +16,7 @@ The tests hold the solution's functions, classes and objects as handles. What cr
     candidate   its other end; portrait: how the solution's classes are described
     lent        what of the tests' own objects a candidate may ask for; borrowed: what stands for them on its side
     aliases     containers that both sides hold
+    exhibit     what the tests show the judge beside a pass, as plain data
 
 What is trusted of a candidate: nothing but that its answers are those of this very solution. It is asked what its
 functions return, what its objects do, and whether they equal *each other*. Whether anything equals plain data is

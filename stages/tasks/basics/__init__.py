@@ -7,7 +7,8 @@ from pathlib import Path
 from stages.contract.errors import UsageError
 from stages.contract.records import Problem
 from stages.contract.spec import Split, TaskSpec
-from stages.tasks.mbpp import read_rows
+from stages.tasks import rows
+from stages.tasks.mbpp import Row
 from stages.tasks.task import Task
 
 
@@ -17,8 +18,8 @@ def load(spec: TaskSpec, split: Split) -> list[Problem]:
         raise UsageError(
             f"task.source: basics comes with leti, got {spec.source!r}; set it to null or task.name to mbpp"
         )
-    rows = read_rows(Path(__file__).parent / f"{split}.jsonl")
-    return [row.to_problem("basics", spec.asserts_shown) for row in rows]
+    found = rows.read_file(str(Path(__file__).with_name(f"{split}.jsonl")), Row, benchmark="basics", unique="task_id")
+    return [row.to_problem("basics", spec.asserts_shown) for row in found]
 
 
 TASK = Task(load)

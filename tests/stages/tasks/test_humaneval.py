@@ -6,6 +6,7 @@ python -m pytest tests/stages/tasks/test_humaneval.py -q
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterable
@@ -13,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from stages.contract.cuts import cut
 from stages.contract.errors import UsageError
@@ -147,6 +150,20 @@ def conditioned(problem: Problem, token: RewardToken) -> Program:
         finish_reason="eos", num_prompt_tokens=1, seed=0,
     )  # fmt: skip
     return assemble(RunSpec.model_validate({"execute": {"reward_token_removal": "character_set"}}), problem, sample)
+
+
+STOPS = ("\nclass", "\ndef", "\n#", "\n@", "\nprint", "\nif")
+
+
+@given(
+    st.lists(st.sampled_from([*STOPS, " f(x)", "\n    return 1", "\n\n", "print", "\n if"]), max_size=8).map("".join)
+)
+def test_the_cuts_are_the_ones_that_humaneval_is_scored_with(solution: str) -> None:
+    found = [place for stop in STOPS if (place := solution.find(stop)) >= 0]
+    assert cut("stop_words", solution) == solution[: min(found, default=len(solution))]
+    # The official code splits at the stop words, keeps them, and drops the last two pieces.
+    pieces = re.split(f"({'|'.join(STOPS)})", solution)
+    assert cut("humaneval_official", solution) == "".join(pieces[:-2])
 
 
 @needs_real_rows
