@@ -20,11 +20,15 @@ from stages.tasks.eae.spans import Span, find, head, loosened
 from stages.tasks.task import Judgement, Observation, Ratio
 
 PORTRAY = """\
+nameless = object()
+
+
 def portray_entity(entity):
-    text = entity if type(entity) is str else getattr(entity, "name", None)
+    name = nameless if type(entity) is str else getattr(entity, "name", nameless)
+    text = entity if type(entity) is str else name
     return {
         "type": "type" if isinstance(entity, type) else type(entity).__name__,
-        "named": type(entity) is not str and hasattr(entity, "name"),
+        "named": name is not nameless,
         "text": text if type(text) is str else None,
     }
 
