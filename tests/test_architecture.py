@@ -64,6 +64,7 @@ MANY_ARGUMENTS = {
     "leti_ctl.commands.estimate.estimate": "click passes every option as an argument",
     "leti_ctl.commands.suite.suite": "click passes every option as an argument",
     "leti_ctl.commands.samples.samples": "click passes every option as an argument",
+    "leti_ctl.commands.report.report": "click passes every option as an argument",
     "leti_ctl.commands.render.render": "click passes every option as an argument",
     "leti_ctl.commands.gc.gc": "click passes every option as an argument",
     "leti_ctl.commands.trace.trace": "click passes every option as an argument",

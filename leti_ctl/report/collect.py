@@ -19,19 +19,18 @@ runs            one object per run, in the order given:
     faults          what could not be read and is missing below, one line each
 groups          seeds: [{group, runs, seeds}]; runs that differ in nothing but the seed
 canaries        {name: {title, of, why}}
-tables          rows; every row of the tables of runs begins with `run`:
-    scores      iteration, pass, split, temperature, metric, k, value, low, high, problems
-    outcomes    iteration, pass, split, outcome ("passed" or an error type), count, share
-    lengths     iteration, pass, split, mean_tokens, p10, p25, p50, p75, p90, eos_rate, mean_feedback_characters
-    feedback    iteration, pass, split, kind (last line of the feedback, names and numbers blanked), count, share
-    learned     pass, kind, first_seen, last_seen, peak, peak_share, last_share, learned, gone
-    canaries    iteration, pass, split, canary, count, of, share
-    efficiency  iteration, pass, split, metric, value, low, high, steps, samples, tokens, hours (put in before)
-    losses      iteration, stream, step (over the run), steps (in this bin), loss, low, high, targets, learning_rate
-    stages      iteration, stage, parts, seconds, accelerator_hours, amount, working_seconds, speed, speed_name
-    units       unit, label, node, stage, iteration, pass, part, parts, start, end, seconds, rows, host, accelerators,
-                critical, waited
-    seeds       group, iteration, pass, split, metric, k, mean, sd, seeds    (no `run`)
+tables          rows, under the names and with the columns of `TABLES`; of those that do not say it themselves:
+    scores      one estimate of one pass with its interval; `problems` it is over; `k` null where it is no pass@k
+    outcomes    "passed" or an error type (an outcome where there is none), most frequent first
+    lengths     of solutions in tokens, mean and quantiles; `eos_rate` is the share that the model ended itself
+    feedback    `kind` is the last line of the feedback, names and numbers blanked out
+    learned     `learned` is the share of a kind's peak that the last iteration is without; `gone`: more than 0.9
+    efficiency  held-out and training scores beside all that was put into the model before: steps, samples drawn for
+                training, tokens trained on, hours of generating and training
+    losses      one row per gradient step; `step` counts over the run
+    stages      sums over the parts of one stage and iteration; `speed` is `amount` per working second
+    units       when each unit ran; `critical`: on the critical path, where nothing ran for `waited` seconds before it
+    seeds       mean and sample standard deviation over the runs of a group, `seeds` of them
 ```
 
 Shares are of the pass's judged samples, scores between 0 and 1, times in seconds since the run's first unit began.
@@ -39,7 +38,7 @@ Shares are of the pass's judged samples, scores between 0 and 1, times in second
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any, NamedTuple
@@ -61,12 +60,23 @@ Tables = dict[str, list[Row]]
 Progress = Callable[[int, int], None]
 """Called with the number of sampling passes read and their total, over all runs."""
 
-TABLES = (
-    "scores", "outcomes", "lengths", "feedback", "learned", "canaries", "efficiency", "losses", "stages", "units",
-    "seeds",
-)  # fmt: skip
-LOSS_POINTS = 400
-"""Bins per stream of a run's losses on a page; an export takes every step."""
+_PASS = ("run", "iteration", "pass", "split")
+TABLES: Mapping[str, tuple[str, ...]] = {
+    "scores": (*_PASS, "temperature", "metric", "k", "value", "low", "high", "problems"),
+    "outcomes": (*_PASS, "outcome", "count", "share"),
+    "lengths": (*_PASS, "mean_tokens", "p10", "p25", "p50", "p75", "p90", "eos_rate", "mean_feedback_characters"),
+    "feedback": (*_PASS, "kind", "count", "share"),
+    "learned": ("run", "pass", "kind", "first_seen", "last_seen", "peak", "peak_share", "last_share", "learned", "gone"),
+    "canaries": (*_PASS, "canary", "count", "of", "share"),
+    "efficiency": (*_PASS, "metric", "value", "low", "high", "steps", "samples", "tokens", "hours"),
+    "losses": ("run", "iteration", "stream", "step", "loss", "targets", "learning_rate"),
+    "stages": ("run", "iteration", "stage", "parts", "seconds", "accelerator_hours", "amount", "working_seconds", "speed",
+               "speed_name"),
+    "units": ("run", "unit", "label", "node", "stage", "iteration", "pass", "part", "parts", "start", "end", "seconds",
+              "rows", "host", "accelerators", "critical", "waited"),
+    "seeds": ("group", "iteration", "pass", "split", "metric", "k", "mean", "sd", "seeds"),
+}  # fmt: skip
+"""Every table and its columns."""
 
 
 class Depth(NamedTuple):
@@ -76,7 +86,6 @@ class Depth(NamedTuple):
     """Read every sample: canaries, kinds of feedback, quantiles of length."""
     audit: bool = True
     """Audit every run, without doing anything again."""
-    loss_points: int = LOSS_POINTS
 
 
 def collect(
@@ -149,7 +158,7 @@ def _fill(source: _Source, tables: Tables, depth: Depth) -> Iterator[None]:
             source.faults.append(str(error))
         yield
     mine["learned"] = list(scores.learned_rows(mine["feedback"]))
-    mine["losses"] = _losses(source, depth.loss_points)
+    mine["losses"] = _losses(source)
     mine["efficiency"] = list(scores.efficiency_rows(_spent(source), mine["scores"]))
     mine["stages"] = timeline.stage_rows(source.committed)
     ran = timeline.spans(source.committed)
@@ -182,7 +191,7 @@ def _scan(source: _Source, iteration: int, one: Pass, problems: dict[str, dict[s
     return scan.scan(source.run, ref, len(source.catalog.parts[ref]), problems[one.split])
 
 
-def _losses(source: _Source, points: int) -> list[Row]:
+def _losses(source: _Source) -> list[Row]:
     def steps() -> Iterator[tuple[int, StepLog]]:
         for iteration in range(source.spec.iterations):
             ref = Ref("steps", iteration)
@@ -191,7 +200,7 @@ def _losses(source: _Source, points: int) -> list[Row]:
                     yield iteration, step
 
     try:
-        return scores.loss_rows(steps(), points)
+        return list(scores.loss_rows(steps()))
     except ArtifactError as error:
         source.faults.append(str(error))
         return []

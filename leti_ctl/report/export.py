@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from leti_ctl.report.collect import TABLES
 from leti_ctl.report.plot import Data, Spec
 from leti_ctl.report.theme import Theme, themed
 from stages.contract.errors import UsageError
@@ -45,12 +46,13 @@ def write_data(data: Data, target: Path) -> list[Path]:
         target.write_text(json.dumps(data, ensure_ascii=False) + "\n", encoding="utf-8")
         return [target]
     target.mkdir(parents=True, exist_ok=True)
-    tables: dict[str, Iterable[Mapping[str, Any]]] = {"runs": map(_flat, data["runs"]), **data["tables"]}
-    return [_write_table(target / f"{name}.csv", list(rows)) for name, rows in tables.items()]
+    runs = [_flat(run) for run in data["runs"]]
+    columns = list(dict.fromkeys(name for run in runs for name in run))
+    written = [_write_table(target / "runs.csv", runs, columns)]
+    return written + [_write_table(target / f"{name}.csv", data["tables"][name], TABLES[name]) for name in TABLES]
 
 
-def _write_table(path: Path, rows: list[Mapping[str, Any]]) -> Path:
-    columns = list(dict.fromkeys(name for row in rows for name in row))
+def _write_table(path: Path, rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> Path:
     with open(path, "w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, columns)
         writer.writeheader()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 
 from leti_ctl.pipeline import GRAPH
@@ -24,6 +24,8 @@ from leti_ctl.report.timeline import SPEEDS
 
 MOST_BARS = 600
 """Units of a run drawn one by one; beyond, parts of one node and iteration that overlap are one bar."""
+LOSS_POINTS = 400
+"""Bins of each stream of a run's losses: more than there are pixels say nothing."""
 STREAMS = {
     "fcft": "feedback-conditioned fine-tuning",
     "pretraining": "pre-training stream",
@@ -35,11 +37,10 @@ UNITS = ((3 * 3600.0, 3600.0, "hours"), (180.0, 60.0, "minutes"), (0.0, 1.0, "se
 
 def loss(data: Data) -> Spec | None:
     """Loss per gradient step, a panel per stream, with the range of each bin of steps."""
-    rows = [
-        {**{name: row[name] for name in ("run", "iteration", "step", "loss", "low", "high", "steps")},
-         "what": STREAMS.get(row["stream"], row["stream"])}
-        for row in data["tables"]["losses"]
-    ]  # fmt: skip
+    streams: dict[tuple[str, str], list[Row]] = {}
+    for row in data["tables"]["losses"]:
+        streams.setdefault((row["run"], row["stream"]), []).append(row)
+    rows = [row for steps in streams.values() for row in _binned(steps)]
     if not rows:
         return None
     x = {"field": "step", "type": "quantitative", "axis": {"title": "gradient step", "format": "~s", "tickCount": 6}}
@@ -126,6 +127,24 @@ def gantt(data: Data) -> Spec | None:
     body.get("spec", body).update(width=WIDTH - 90, height={"step": 22})
     subtitle = "Full colour and thin lines: the critical path through the graph, from prepare to what ended last"
     return figure(_gantt_title(data), subtitle, body)
+
+
+def _binned(steps: Sequence[Row]) -> Iterator[Row]:
+    """A stream's losses in at most `LOSS_POINTS` bins of consecutive steps: mean, least and greatest."""
+    size = max(1, -(-len(steps) // LOSS_POINTS))
+    for start in range(0, len(steps), size):
+        some = steps[start : start + size]
+        losses = [step["loss"] for step in some]
+        yield {
+            "run": some[0]["run"],
+            "iteration": some[0]["iteration"],
+            "step": some[0]["step"],
+            "steps": len(some),
+            "what": STREAMS.get(some[0]["stream"], some[0]["stream"]),
+            "loss": sum(losses) / len(losses),
+            "low": min(losses),
+            "high": max(losses),
+        }
 
 
 def _bars(data: Data, run: str) -> list[Row]:

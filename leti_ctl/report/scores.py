@@ -64,36 +64,17 @@ def efficiency_rows(spent: Mapping[int, Spent], scores: Iterable[Row]) -> Iterat
             yield {**{name: row[name] for name in wanted}, **spent[row["iteration"]]._asdict()}
 
 
-def loss_rows(steps: Iterable[tuple[int, StepLog]], points: int) -> list[Row]:
-    """Return the losses of (iteration, step) rows, each stream in at most so many bins; `step` counts over the run.
-
-    `loss` is the mean of a bin's steps, `low` and `high` its least and greatest; a bin ends with its iteration.
-    """
-    streams: dict[str, list[tuple[int, int, StepLog]]] = {}
+def loss_rows(steps: Iterable[tuple[int, StepLog]]) -> Iterator[Row]:
+    """Yield the losses of (iteration, step) rows; `step` counts over the run."""
     for count, (iteration, step) in enumerate(steps):
-        streams.setdefault(step.stream, []).append((count, iteration, step))
-    return [row for rows in streams.values() for row in _binned(rows, max(1, -(-len(rows) // points)))]
-
-
-def _binned(rows: list[tuple[int, int, StepLog]], size: int) -> Iterator[Row]:
-    waiting: list[tuple[int, int, StepLog]] = []
-    for row in [*rows, None]:
-        if waiting and (row is None or len(waiting) == size or row[1] != waiting[0][1]):
-            losses = [step.loss for _, _, step in waiting]
-            yield {
-                "iteration": waiting[0][1],
-                "stream": waiting[0][2].stream,
-                "step": waiting[0][0],
-                "steps": len(waiting),
-                "loss": sum(losses) / len(losses),
-                "low": min(losses),
-                "high": max(losses),
-                "targets": sum(step.num_targets for _, _, step in waiting),
-                "learning_rate": waiting[0][2].learning_rate,
-            }
-            waiting = []
-        if row is not None:
-            waiting.append(row)
+        yield {
+            "iteration": iteration,
+            "stream": step.stream,
+            "step": count,
+            "loss": step.loss,
+            "targets": step.num_targets,
+            "learning_rate": step.learning_rate,
+        }
 
 
 def learned_rows(feedback: Iterable[Row]) -> Iterator[Row]:
