@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TypeVar
@@ -17,20 +19,21 @@ R = TypeVar("R", bound=BaseModel)
 
 def is_file(source: str) -> bool:
     """Whether a source names a file of rows rather than a data set of the hub or a folder of one."""
-    return Path(source).suffix in (".jsonl", ".json")
+    return source.removesuffix(".gz").endswith((".jsonl", ".json"))
 
 
 def read_file(source: str, row: type[R], *, benchmark: str, unique: str | None = None) -> list[R]:
-    """Return the rows of a JSONL file; `UsageError` names the file, the line and the column at fault.
+    """Return the rows of a JSONL file, packed by gzip if its name ends in .gz.
 
-    `benchmark` is how people call the data; `unique` is a column in which no two rows may agree.
+    `benchmark` is how people call the data; `unique` is a column in which no two rows may agree. `UsageError` names the
+    file, the line and the column at fault.
     """
     try:
-        lines = Path(source).read_bytes().splitlines()
-    except OSError as error:
-        raise UsageError(
-            f"task.source: cannot read {source}: {error.strerror}; name {benchmark}'s JSONL file"
-        ) from error
+        data = Path(source).read_bytes()
+        lines = (gzip.decompress(data) if source.endswith(".gz") else data).splitlines()
+    except (OSError, EOFError, zlib.error) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UsageError(f"task.source: cannot read {source}: {reason}; name {benchmark}'s JSONL file") from error
     return list(_parse(lines, row, source=source, unique=unique))
 
 
