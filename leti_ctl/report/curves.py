@@ -7,6 +7,7 @@ from typing import Any
 
 from leti_ctl.report.plot import (
     Data,
+    Grid,
     Row,
     Spec,
     clear,
@@ -42,7 +43,7 @@ def learning(data: Data) -> Spec | None:
     subtitle = f"{metric} of every iteration's model; bands are 95% intervals over problems, rings the best"
     layers: list[Spec] = [_band(data), *_line(data), _ring(data), _label(data)]
     passes = _ranked_passes(rows)
-    return figure(_rise(data, metric), subtitle, in_panels(rows, "pass", layers, panels=passes))
+    return figure(_rise(data, metric), subtitle, in_panels(rows, "pass", layers, Grid(panels=passes)))
 
 
 def pass_at_k(data: Data) -> Spec | None:
@@ -100,7 +101,7 @@ def efficiency(data: Data) -> Spec | None:
     ]  # fmt: skip
     where = selected_pass(data, rows[0]["run"])
     subtitle = "Every point is one iteration's model; the axes count all that was spent before it was scored"
-    body = in_panels(rows, "effort", layers, panels=list(EFFORTS.values()), columns=2, apart=("x",), height=170)
+    body = in_panels(rows, "effort", layers, Grid(panels=list(EFFORTS.values()), columns=2, apart=("x",), height=170))
     return figure(f"What {metric} on {where} costs: {_cheapest(data, metric)}", subtitle, body)
 
 
@@ -123,7 +124,7 @@ def rates(data: Data) -> Spec | None:
         layer["encoding"]["x"] = iterations(rows)
     subtitle = "Solved: at least one of the samples passes. Executable: passes or ends in AssertionError"
     title = f"Programs that run: executable rate {_change(data, 'executable rate')}"
-    return figure(title, subtitle, in_panels(rows, "metric", layers, panels=metrics, columns=2, height=170))
+    return figure(title, subtitle, in_panels(rows, "metric", layers, Grid(panels=metrics, columns=2, height=170)))
 
 
 def seeds(data: Data) -> Spec | None:

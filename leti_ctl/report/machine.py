@@ -9,6 +9,7 @@ from leti_ctl.pipeline import GRAPH
 from leti_ctl.report.plot import (
     WIDTH,
     Data,
+    Grid,
     Row,
     Spec,
     clear,
@@ -53,7 +54,7 @@ def loss(data: Data) -> Spec | None:
     ]  # fmt: skip
     binned = any(row["steps"] > 1 for row in rows)
     subtitle = "Mean cross-entropy per target token" + ("; bands are the range within a bin of steps" if binned else "")
-    return figure(_loss_title(data, rows), subtitle, in_panels(rows, "what", layers, apart=("y",), height=200))
+    return figure(_loss_title(data, rows), subtitle, in_panels(rows, "what", layers, Grid(apart=("y",), height=200)))
 
 
 def speed(data: Data) -> Spec | None:
@@ -71,7 +72,7 @@ def speed(data: Data) -> Spec | None:
     ]
     subtitle = "Totals of an iteration's parts divided, without starting up; held-out passes count in, by iteration"
     names = [name for _, _, name in SPEEDS.values()]
-    body = in_panels(rows, "speed_name", layers, panels=names, columns=3, apart=("y",), height=150)
+    body = in_panels(rows, "speed_name", layers, Grid(panels=names, columns=3, apart=("y",), height=150))
     return figure("How fast the stages work", subtitle, body)
 
 
@@ -96,7 +97,7 @@ def stages(data: Data) -> Spec | None:
         "x": x, "y": y, "color": _stage_color(rows), "order": {"field": "rank"},
         **hover("run", "iteration", "stage", "parts", seconds=",.1~f")}}  # fmt: skip
     subtitle = "Seconds of all parts added up, which side by side take less; the last iteration only evaluates"
-    return figure(_stages_title(data, rows), subtitle, in_panels(rows, "run", [layer], height=190))
+    return figure(_stages_title(data, rows), subtitle, in_panels(rows, "run", [layer], Grid(height=190)))
 
 
 def gantt(data: Data) -> Spec | None:
@@ -123,7 +124,7 @@ def gantt(data: Data) -> Spec | None:
         {"mark": {"type": "bar", "height": {"band": 0.8}, "cornerRadius": 1.5},
          "encoding": {**shared, "opacity": critical, **tip}},
     ]  # fmt: skip
-    body = in_panels(rows, "run", layers, columns=1)
+    body = in_panels(rows, "run", layers, Grid(columns=1))
     body.get("spec", body).update(width=WIDTH - 90, height={"step": 22})
     subtitle = "Full colour and thin lines: the critical path through the graph, from prepare to what ended last"
     return figure(_gantt_title(data), subtitle, body)

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from leti_ctl.report.plot import (
     Data,
+    Grid,
     Row,
     Spec,
     clear,
@@ -50,7 +51,7 @@ def errors(data: Data) -> Spec | None:
              **hover("run", "iteration", "outcome", "count", share="%")}}  # fmt: skip
     passes = " and ".join(sorted({row["pass"] for row in rows}))
     subtitle = f"Outcomes of the samples of {passes}; passed below, then what failures ended in, the commonest first"
-    return figure(_errors_title(data, rows), subtitle, in_panels(filled, "run", [layer], height=250))
+    return figure(_errors_title(data, rows), subtitle, in_panels(filled, "run", [layer], Grid(height=250)))
 
 
 def feedback(data: Data) -> Spec | None:
@@ -74,7 +75,7 @@ def feedback(data: Data) -> Spec | None:
         {"mark": {"type": "text", "fontSize": 9}, "encoding": {
             "x": x, "y": y, "text": {"field": "percent"}, "color": ink}},
     ]  # fmt: skip
-    body = in_panels([{**row, "greatest": greatest} for row in shown], "run", layers, columns=1)
+    body = in_panels([{**row, "greatest": greatest} for row in shown], "run", layers, Grid(columns=1))
     inner = body.get("spec", body)
     inner.update(width=min(34, max(22, 380 // (last + 1))) * (last + 1), height={"step": 19})
     subtitle = "Percent of samples whose feedback ends so; 'names' and Numbers are blanked. Top: gone first"
@@ -102,7 +103,7 @@ def canaries(data: Data) -> Spec | None:
         {"mark": {"type": "line", "strokeWidth": 1.6}, "encoding": {**shared, **dash}},
         {"mark": {"type": "point", "size": 18}, "encoding": {**shared, **tip}},
     ]
-    body = in_panels(shown, "title", layers, panels=list(titles.values()), columns=2, apart=("y",), height=110)
+    body = in_panels(shown, "title", layers, Grid(panels=list(titles.values()), columns=2, apart=("y",), height=110))
     subtitle = f"A share that rises is worth a look in the problem browser. {quiet}"
     return figure(_canary_title(data), subtitle, body)
 
@@ -128,7 +129,7 @@ def length(data: Data) -> Spec | None:
         {"mark": {"type": "line"}, "encoding": shared},
         {"mark": {"type": "point"}, "encoding": {**shared, **hover("run", "pass", "iteration", value=",.3~r")}},
     ]
-    body = in_panels(long, "what", layers, columns=2, apart=("y",), height=190)
+    body = in_panels(long, "what", layers, Grid(columns=2, apart=("y",), height=190))
     passes = " and ".join(sorted({row["pass"] for row in long}))
     told = "means" if several(data) else "the line is the mean, the band holds the middle 80% of solutions"
     subtitle = f"Of the samples of {passes}; {told}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from leti_ctl.report.theme import SCHEMA
 
@@ -39,23 +39,36 @@ def panel_width(columns: int) -> int:
     return (WIDTH - 60 * (columns - 1)) // columns
 
 
-def in_panels(
-    rows: Sequence[Row], field: str, layers: list[Spec], *, panels: Sequence[str] = (), columns: int = 0,
-    apart: tuple[str, ...] = (), height: int = 230,
-) -> Spec:  # fmt: skip
-    """Return one panel per value of a field, side by side; `apart` names scales that each panel has for itself."""
-    there = [name for name in panels or dict.fromkeys(row[field] for row in rows)]
-    there = [name for name in there if any(row[field] == name for row in rows)]
-    columns = columns or (3 if len(there) == 3 or len(there) > 4 else 2)
-    inner = {"width": panel_width(min(columns, len(there))), "height": height, "layer": layers}
+class Grid(NamedTuple):
+    """How panels are laid out."""
+
+    panels: Sequence[str] = ()
+    """Their order; as the rows have them where it is empty."""
+    columns: int = 0
+    """Panels side by side; 0 leaves it to their number."""
+    height: int = 230
+    apart: tuple[str, ...] = ()
+    """Scales that each panel has for itself: `x`, `y`."""
+
+
+def in_panels(rows: Sequence[Row], field: str, layers: list[Spec], grid: Grid | None = None) -> Spec:
+    """Return one panel per value of a field, each with the same layers."""
+    grid = grid or Grid()
+    there = [
+        name
+        for name in grid.panels or dict.fromkeys(row[field] for row in rows)
+        if any(row[field] == name for row in rows)
+    ]
+    columns = grid.columns or (3 if len(there) == 3 or len(there) > 4 else 2)
+    inner = {"width": panel_width(min(columns, len(there))), "height": grid.height, "layer": layers}
     found = {"data": {"values": rounded(rows)}}
     if len(there) == 1:
         return {**found, **inner}
     header = {"field": field, "type": "nominal", "sort": list(there), "header": {"title": None}}
-    scales = {"resolve": {"scale": dict.fromkeys(apart, "independent")}} if apart else {}
-    whole = {"axis": {"x": "independent", "y": "independent"}}
-    resolve = {"resolve": {**scales.get("resolve", {}), **whole}}
-    return {**found, "facet": header, "columns": columns, "spec": inner, **resolve}
+    resolve: Spec = {"axis": {"x": "independent", "y": "independent"}}
+    if grid.apart:
+        resolve["scale"] = dict.fromkeys(grid.apart, "independent")
+    return {**found, "facet": header, "columns": columns, "spec": inner, "resolve": resolve}
 
 
 def rounded(rows: Iterable[Row]) -> list[Row]:
