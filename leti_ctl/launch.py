@@ -87,7 +87,7 @@ def check_machine(spec: RunSpec) -> None:
             f"train.nodes: {spec.train.nodes}, and this is one machine; set 1 and raise train.processes, or submit to "
             "a cluster with --backend argo"
         )
-    if spec.execute.sandbox == "gvisor" and spec.uses_samples() and shutil.which("runsc") is None:
+    if spec.execute.sandbox == "gvisor" and spec.runs_programs() and shutil.which("runsc") is None:
         raise SandboxUnavailable(
             "execute.sandbox: gvisor needs runsc, which is not on the PATH; install it (Debian: apt-get install -t "
             "bookworm-backports runsc) or choose the weaker --set execute.sandbox=process"

@@ -279,7 +279,7 @@ def _engines(spec: RunSpec, profile: Profile) -> Iterator[Rule]:
         f"generate.engine: 'vllm' needs a GPU, and profile {profile.name} has none; set transformers or static",
     )
     yield (
-        spec.execute.sandbox == "gvisor" and profile.runtime_class is None and spec.uses_samples(),
+        spec.execute.sandbox == "gvisor" and profile.runtime_class is None and spec.runs_programs(),
         f"execute.sandbox: 'gvisor', but profile {profile.name} has no runtime_class; name the cluster's gVisor "
         "RuntimeClass, or accept less with execute.sandbox=process",
     )

@@ -6,6 +6,8 @@ import itertools
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from stages.contract.benchmarks import benchmark_of
+
 if TYPE_CHECKING:
     from stages.contract.spec import RunSpec
 
@@ -18,7 +20,13 @@ Rule = tuple[bool, str]
 def first_conflict(spec: RunSpec) -> str | None:
     """Return what is wrong with the first combination of fields that cannot be, or None."""
     rules = itertools.chain(
-        _ancestry(spec), _scoring(spec), _sampling(spec), _lengths(spec), _training(spec), _feedback(spec)
+        _ancestry(spec),
+        _splits(spec),
+        _scoring(spec),
+        _sampling(spec),
+        _lengths(spec),
+        _training(spec),
+        _feedback(spec),
     )
     return next((message for broken, message in rules if broken), None)
 
@@ -32,6 +40,20 @@ def _ancestry(spec: RunSpec) -> Iterator[Rule]:
     yield (
         model.from_run is not None and (model.from_run in ("", ".", "..") or "/" in model.from_run),
         f"model.from_run: {model.from_run!r} is no run's name; `leti-ctl runs` lists them",
+    )
+
+
+def _splits(spec: RunSpec) -> Iterator[Rule]:
+    name = spec.task.name
+    there = benchmark_of(name).splits
+    yield (
+        spec.trains() and "train" not in there,
+        f"iterations: {spec.iterations}, but task {name} has no training split; set 0 to evaluate a model on it",
+    )
+    missing = next((split for split in spec.evaluate.splits if split not in there), None)
+    yield (
+        missing is not None,
+        f"evaluate.splits: task {name} has no {missing} split, only {', '.join(there)}; leave it out",
     )
 
 

@@ -83,9 +83,9 @@ class TaskSpec(Section):
     """The benchmark."""
 
     name: TaskName = "basics"
-    """`basics` comes with leti; `mbpp` is loaded from the hub or from a local JSONL."""
+    """`basics` and a small corpus for `eae` come with leti; the others are loaded from the hub or from `source`."""
     source: str | None = None
-    """Hub name or local file; null takes the task's own default."""
+    """Hub name, local file or folder, as the task's module says; null takes the task's own default."""
     train_problems: PositiveInt | None = None
     """Take the first so many training problems in file order (|P| of the paper); null takes all."""
     validation_problems: PositiveInt | None = None
@@ -281,16 +281,17 @@ class EvaluateSpec(Sampling):
     """Used where `temperatures` is null."""
     temperatures: tuple[Annotated[float, Field(ge=0)], ...] | None = None
     """Several temperatures, each evaluated on its own (HumanEval: 0.2, 0.6, 0.8; the best per k counts)."""
-    splits: tuple[Literal["validation", "test"], ...] = ("test",)
-    """Splits to evaluate."""
+    splits: tuple[Literal["validation", "test"], ...] = ("validation", "test")
+    """Splits to evaluate; by default those of the two that the task has."""
     parts: PositiveInt = 1
     """Units each split is divided into."""
     k: tuple[PositiveInt, ...] = (1, 10)
     """The k of pass@k."""
     bootstrap_resamples: PositiveInt = 1000
     """Resamples behind each confidence interval."""
-    select_on: Literal["validation", "test"] = "test"
-    """Split whose pass@1 names the best iteration; the paper used test."""
+    select_on: Literal["validation", "test"] = "validation"
+    """Split whose pass@1 names the best iteration; by default validation where it is evaluated. The paper used test,
+    and so reports a maximum over the very problems it tests on."""
 
 
 class StopSpec(Section):

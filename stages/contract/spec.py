@@ -13,6 +13,7 @@ from typing import Annotated, Any, NamedTuple, get_args
 from pydantic import BaseModel, Field, model_validator
 from pydantic.fields import FieldInfo
 
+from stages.contract.benchmarks import benchmark_of
 from stages.contract.records import RewardToken
 from stages.contract.rules import first_conflict
 from stages.contract.sections import (
@@ -105,9 +106,20 @@ class RunSpec(Section):
 
     @model_validator(mode="after")
     def _possible(self) -> RunSpec:
+        # The spec is frozen for everyone else: this is still part of its making.
+        object.__setattr__(self, "evaluate", self._fitting())
         if conflict := first_conflict(self):
             raise ValueError(conflict)
         return self
+
+    def _fitting(self) -> EvaluateSpec:
+        """Return `evaluate` with defaults that suit the task's splits, where it says nothing itself."""
+        said, here = self.evaluate.model_fields_set, benchmark_of(self.task.name).splits
+        splits = self.evaluate.splits if "splits" in said else tuple(s for s in self.evaluate.splits if s in here)
+        select_on = self.evaluate.select_on
+        if "select_on" not in said:
+            select_on = "validation" if "validation" in splits else "test"
+        return self.evaluate.model_copy(update={"splits": splits, "select_on": select_on})
 
     def passes(self) -> tuple[Pass, ...]:
         """Return every sampling pass of an iteration, training first."""
@@ -135,6 +147,10 @@ class RunSpec(Section):
     def takes_notes(self, name: str) -> bool:
         """Whether failures of the pass called `name` are given notes."""
         return self.feedback.source == "notes" and self.get_pass(name).split == "train"
+
+    def runs_programs(self) -> bool:
+        """Whether solutions are run, so that a sandbox is needed."""
+        return benchmark_of(self.task.name).is_program
 
     def uses_pretraining(self) -> bool:
         """Whether training reads the pre-training stream."""

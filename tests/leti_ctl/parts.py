@@ -19,6 +19,7 @@ def make_run(root: Path, **fields: object) -> Run:
     run = Run(LocalStore(root), "r")
     base = RunSpec(iterations=3).model_dump(mode="json")
     base["generate"]["parts"] = 2
+    base["evaluate"] |= {"splits": ["test"], "select_on": "test"}
     run.create(RunSpec.model_validate_json(RunSpec.model_validate({**base, **fields}, strict=False).to_json()))
     return run
 

@@ -10,7 +10,7 @@ from stages.contract.spec import BuildSpec, EvaluateSpec, GenerateSpec, RunSpec,
 
 
 def make_spec(**changes: object) -> RunSpec:
-    parts = {"generate": GenerateSpec(parts=2), "evaluate": EvaluateSpec(parts=3), "iterations": 2}
+    parts = {"generate": GenerateSpec(parts=2), "evaluate": EvaluateSpec(parts=3, splits=("test",)), "iterations": 2}
     return RunSpec().model_copy(update={**parts, **changes})
 
 
@@ -92,7 +92,7 @@ def test_only_pretraining_samples_nothing_for_training() -> None:
 
 
 def test_each_temperature_is_a_pass_of_its_own() -> None:
-    units = plan(make_spec(evaluate=EvaluateSpec(temperatures=(0.2, 0.6)))).units
+    units = plan(make_spec(evaluate=EvaluateSpec(temperatures=(0.2, 0.6), splits=("test",)))).units
     assert {unit.split for unit in units if unit.node == "evaluate-test"} == {"test-t0.2", "test-t0.6"}
 
 

@@ -45,7 +45,7 @@ def make_spec(folder: Path) -> RunSpec:
                 "execute": {"sandbox": "process", "workers": 1},
                 "build": sizes,
                 "train": {"objective": "fcft", "epochs": 2, "batch_size": 5, "micro_batch_tokens": 256},
-                "evaluate": {"samples_per_problem": 2, "k": [1, 2], "bootstrap_resamples": 50},
+                "evaluate": {"samples_per_problem": 2, "splits": ["test"], "k": [1, 2], "bootstrap_resamples": 50},
             }
         )
     )
