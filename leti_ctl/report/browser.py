@@ -68,6 +68,13 @@ def _kept(rows: Rows) -> Markup:
     most, left = rows.catalog["variants_per_pair"], rows.catalog["texts_left_out"]
     text = (
         "Every sample counts in the squares. Of each problem and iteration this page holds "
-        f"at most {most} different solutions, every kind of outcome first; `leti-ctl samples` reads them all."
+        f"at most {most} different solutions, every kind of outcome first; "
     )
-    return tag("p", text, f" The texts of {left} problems did not fit." if left else "", class_="soft")
+    return tag(
+        "p",
+        text,
+        tag("code", "leti-ctl samples"),
+        " reads them all.",
+        f" The texts of {left} problems did not fit." if left else "",
+        class_="soft",
+    )

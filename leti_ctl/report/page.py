@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from importlib.resources import files
 from typing import Any, NamedTuple
 
-from leti_ctl.report import browser, provenance, sections
+from leti_ctl.report import browser, provenance, sections, theme
 from leti_ctl.report.markup import Markup, embedded, join, raw, tag
 from leti_ctl.report.rows import Rows
 from stages.contract.errors import UsageError
@@ -35,13 +35,13 @@ def page(data: Mapping[str, Any], figures: Mapping[str, Spec], rows: Rows | None
         tag("meta", name="color-scheme", content="light dark"),
         tag("meta", name="generator", content=f"leti {data['leti']}"),
         tag("title", title),
-        raw("style", "\n".join(_web(name) for name in STYLES)),
+        raw("style", "\n".join([_variables(), *map(_web, STYLES)])),
     )
     body = [
         tag("a", "Skip to the figures", href="#learning", class_="skip"),
         sections.header(data),
         *_body(data, figures, rows),
-        raw("script", embedded(figures), type="application/json", id="figures-data"),
+        raw("script", embedded(_figures_data(figures)), type="application/json", id="figures-data"),
         *_rows_data(rows),
         *[raw("script", script) for script in scripts],
     ]
@@ -71,6 +71,30 @@ def _script(text: str) -> str:
 
 def _web(name: str) -> str:
     return (files("leti_ctl.report") / "web" / name).read_text(encoding="utf-8")
+
+
+def _variables() -> str:
+    """Return the theme as CSS variables, so that page and figures are of one make."""
+    inks = {"ink": "text", "soft": "faint", "line": "line", "paper": "paper"}
+    light, dark = theme.INK["light"], theme.INK["dark"]
+    found = {name: _both(light[key], dark[key]) for name, key in inks.items()}
+    pairs = zip(theme.RUNS["light"], theme.RUNS["dark"], strict=True)
+    found |= {f"c{number}": _both(*pair) for number, pair in enumerate(pairs, 1)}
+    lines = "".join(f"  --{name}: {value};\n" for name, value in {**found, "sans": theme.FONT}.items())
+    return f":root {{\n{lines}}}\n"
+
+
+def _both(light: Any, dark: Any) -> Any:
+    """Return two configurations as one: where they differ in a colour it is CSS's `light-dark()`."""
+    if isinstance(light, dict):
+        return {name: _both(value, dark[name]) for name, value in light.items()}
+    if isinstance(light, list):
+        return [_both(*pair) for pair in zip(light, dark, strict=True)]
+    return light if light == dark else f"light-dark({light}, {dark})"
+
+
+def _figures_data(figures: Mapping[str, Spec]) -> dict[str, Any]:
+    return {"specs": dict(figures), "config": _both(theme.config("light"), theme.config("dark"))}
 
 
 def _policy(scripts: Iterable[str]) -> str:
@@ -125,7 +149,7 @@ def _body(data: Mapping[str, Any], figures: Mapping[str, Spec], rows: Rows | Non
         (LEARNING, []),
         (BEHAVIOUR, [sections.learned(data), sections.canaries(data)]),
         (BROWSE, [browser.controls(rows)] if rows else []),
-        (SCORES, [sections.seeds(data), *sections.scores(data)]),
+        (SCORES, [*sections.seeds(data), *sections.scores(data)]),
         (TIME, sections.times(data)),
         (ORIGIN, [provenance.provenance(run, named=len(data["runs"]) > 1) for run in data["runs"]]),
     ]
@@ -136,10 +160,10 @@ def _body(data: Mapping[str, Any], figures: Mapping[str, Spec], rows: Rows | Non
     ]
     shown = [(section, figure, inner) for section, figure, inner in drawn if figure or any(inner)]
     links = [tag("a", section.title, href=f"#{section.name}") for section, _, _ in shown]
-    theme = tag("button", "Dark", type="button", id="theme")
+    toggle = tag("button", "Dark", type="button", id="theme")
     made = f"Made {data['generated_at']} by leti {data['leti']}. This file needs no network and holds all its data."
     return [
-        tag("nav", tag("div", links, theme, class_="wide"), aria_label="Sections"),
+        tag("nav", tag("div", links, toggle, class_="wide"), aria_label="Sections"),
         tag("main", [_section(*each) for each in shown]),
         tag("footer", made, class_="wide foot"),
     ]
@@ -158,30 +182,42 @@ def _section_of(name: str, spec: Spec) -> Section:
 
 
 def _figures(specs: Mapping[str, Spec]) -> Markup | None:
-    return tag("div", [_figure(name, spec) for name, spec in specs.items()], class_="figures") if specs else None
+    """Return the figures in their order; narrow ones stand side by side, so the second of a pair is moved up to it."""
+    narrow = [name for name, spec in specs.items() if not _is_wide(spec)]
+    partners = dict(zip(narrow[::2], narrow[1::2], strict=False))
+    seconds = set(partners.values())
+    drawn = []
+    for name, spec in specs.items():
+        if name in partners:
+            drawn += [_figure(name, spec, "half"), _figure(partners[name], specs[partners[name]], "half")]
+        elif name not in seconds:
+            drawn.append(_figure(name, spec, "full" if _is_wide(spec) else "lone"))
+    return tag("div", drawn, class_="figures") if drawn else None
 
 
-def _figure(name: str, spec: Spec) -> Markup:
+def _is_wide(spec: Spec) -> bool:
+    several = any(key in spec for key in ("facet", "concat", "hconcat", "vconcat"))
+    return bool(spec.get("usermeta", {}).get("wide", several))
+
+
+def _figure(name: str, spec: Spec, place: str) -> Markup:
     title = spec.get("title", name)
-    heading = title.get("text", name) if isinstance(title, Mapping) else title
-    wide = spec.get("usermeta", {}).get("wide", False)
+    told = title if isinstance(title, Mapping) else {"text": title}
+    heading, caption = (_joined(told.get(key, "")) for key in ("text", "subtitle"))
     buttons = [
-        tag(
-            "button",
-            kind.upper(),
-            type="button",
-            class_="quiet",
-            data_save=kind,
-            aria_label=f"Save {heading} as {kind}",
-        )
+        tag("button", kind.upper(), type="button", class_="quiet", data_save=kind, aria_label=f"{kind}: {heading}")
         for kind in ("svg", "png", "csv")
     ]
     return tag(
         "figure",
         tag("h3", heading, id=f"figure-{name}-title"),
-        tag("p", spec["description"], class_="caption") if spec.get("description") else None,
+        tag("p", caption, class_="caption") if caption else None,
         tag("div", class_="draw"),
         tag("div", buttons, tag("details", tag("summary", "Data")), class_="tools"),
         id=f"figure-{name}",
-        class_="full" if wide else None,
+        class_=place,
     )
+
+
+def _joined(lines: str | Sequence[str]) -> str:
+    return lines if isinstance(lines, str) else " ".join(lines)

@@ -77,13 +77,27 @@ def _checkpoints(chain: list[Row]) -> Markup | None:
     if not chain:
         return None
     rows = [
-        [each["iteration"], tag("code", str(each["sha256"])[:16]), each["made_at"], each["host"],
-         f"{each['bytes'] / 1e6:,.1f} MB", "" if each["kept"] else "weights removed",
-         [tag("div", tag("code", f"{source['ref']} {str(source['sha256'])[:12]}")) for source in each["inputs"]]]
+        [
+            each["iteration"],
+            tag("code", str(each["sha256"])[:16]),
+            *[_whole(each[name]) for name in ("made_at", "host")],
+            _whole(f"{each['bytes'] / 1e6:,.1f} MB"),
+            "" if each["kept"] else "weights removed",
+            [tag("div", tag("code", _whole(_source(source)))) for source in each["inputs"]],
+        ]
         for each in chain
-    ]  # fmt: skip
+    ]
     heads = ["checkpoint", "digest", "made", "host", "size", "", "made from"]
     return tag("div", tag("h4", "Chain of checkpoints"), table(heads, rows, numbers=(4,)))
+
+
+def _source(source: Row) -> str:
+    return f"{source['ref']} {str(source['sha256'])[:12]}"
+
+
+def _whole(text: str) -> Markup:
+    """Return text that stays on one line."""
+    return tag("span", text, class_="named")
 
 
 def _spec(run: Row) -> Markup:

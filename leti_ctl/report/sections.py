@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from leti_ctl.report.markup import Markup, join, tag, text
@@ -11,6 +11,8 @@ from leti_ctl.report.markup import Markup, join, tag, text
 Row = Mapping[str, Any]
 MOST_ROWS = 400
 """Of one table; the exports have all of them."""
+NEAR = 8
+"""Fields in which a run may differ from a preset and still be called after it."""
 
 
 def header(data: Row) -> Markup:
@@ -31,12 +33,13 @@ def _about(run: Row, *, named: bool) -> Markup:
     preset, iterations, units = run["preset"], run["iterations"], run["units"]
     changed = len(preset["changed"])
     like = f"preset {preset['name']}" + (f" with {changed} {_plural('field', changed)} changed" if changed else "")
+    is_near = preset["name"] and changed <= NEAR
     done = "" if units["done"] == units["total"] else f", {units['done']} of {units['total']} units done"
     parts = [
         f"{run['model']} on {run['task']}",
         f"|P| = {run['train_problems']}, n = {run['samples_per_problem']}, seed {run['seed']}",
         f"{iterations['planned']} {_plural('iteration', iterations['planned'])}",
-        like if preset["name"] else None,
+        like if is_near else None,
     ]
     words = " · ".join(part for part in parts if part)
     phase = tag("span", run["phase"], class_="chip good" if run["phase"] == "Succeeded" else "chip bad")
@@ -125,7 +128,7 @@ def comparison(runs: Sequence[Row], data: Row) -> Markup:
         gain = 100 * (best["value"] - base["value"]) if best and base else None
         swatch = tag("span", "", class_="swatch", style=f"background:var(--c{run['color'] % 8 + 1})")
         rows.append([
-            join(swatch, text(run["run"])),
+            tag("span", swatch, run["run"], class_="named"),
             tag("strong", percent(best["value"]), tag("span", interval(best), class_="range")) if best else "",
             best["iteration"] if best else "",
             percent(base["value"]) if base else "",
@@ -153,16 +156,23 @@ def scores(data: Row) -> list[Markup]:
 
 
 def _score_table(run: Row, one: Row, rows: list[Row], metrics: Sequence[str], *, named: bool) -> Markup:
-    by_place = {(row["iteration"], row["metric"]): row for row in rows}
-    columns = [name for name in metrics if any(row["metric"] == name for row in rows)]
-    numbers = sorted({row["iteration"] for row in rows})
-    body = [[number, *[_estimate(by_place.get((number, name))) for name in columns]] for number in numbers]
     sampling = f"{one['samples_per_problem']} samples per problem at temperature {one['temperature']:g}"
     title = f"{run['run']}, {one['name']}" if named else str(one["name"])
-    return tag(
-        "div", tag("h3", title), tag("p", sampling, class_="soft"),
-        table(["iteration", *columns], body, numbers=range(len(columns) + 1)),
-    )  # fmt: skip
+    return _folded(title, sampling, _pivot(rows, metrics, _estimate), is_open=not named)
+
+
+def _folded(title: str, told: str, inner: Markup, *, is_open: bool) -> Markup:
+    summary = tag("summary", tag("h3", title), " ", tag("span", told, class_="soft"))
+    return tag("details", summary, inner, open=is_open, class_="block")
+
+
+def _pivot(rows: Iterable[Row], metrics: Sequence[str], show: Callable[[Row | None], Markup]) -> Markup:
+    """Return a table with a row per iteration and a column per metric that the rows have."""
+    by_place = {(row["iteration"], row["metric"]): row for row in rows}
+    columns = [name for name in metrics if any(metric == name for _, metric in by_place)]
+    numbers = sorted({number for number, _ in by_place})
+    body = [[number, *[show(by_place.get((number, name))) for name in columns]] for number in numbers]
+    return table(["iteration", *columns], body, numbers=range(len(columns) + 1))
 
 
 def _estimate(row: Row | None) -> Markup:
@@ -171,66 +181,71 @@ def _estimate(row: Row | None) -> Markup:
     return join(percent(row["value"]), tag("span", interval(row), class_="range"))
 
 
-def seeds(data: Row) -> Markup | None:
-    """Return mean and standard deviation over seeds, or None where no two runs differ in the seed alone."""
-    rows = [
-        [row["group"], row["iteration"], row["pass"], row["metric"], percent(row["mean"]),
-         "" if row["sd"] is None else f"± {100 * row['sd']:.1f}", row["seeds"]]
-        for row in data["tables"]["seeds"]
-    ]  # fmt: skip
-    heads = ["runs like", "iteration", "pass", "metric", "mean", "sd", "seeds"]
-    return tag("div", tag("h3", "Over seeds"), table(heads, rows, numbers=(1, 4, 5, 6))) if rows else None
+def seeds(data: Row) -> list[Markup]:
+    """Return mean and standard deviation over the seeds of every group of runs that differ in nothing else."""
+    blocks = []
+    for group in data["groups"]:
+        rows = [row for row in data["tables"]["seeds"] if row["group"] == group["group"]]
+        for name in dict.fromkeys(row["pass"] for row in rows):
+            mine = [row for row in rows if row["pass"] == name]
+            told = f"mean ± standard deviation over seeds {', '.join(map(str, group['seeds']))}"
+            title = f"{group['group']} and {len(group['runs']) - 1} more, {name}"
+            blocks.append(_folded(title, told, _pivot(mine, data["metrics"], _spread), is_open=False))
+    return blocks
+
+
+def _spread(row: Row | None) -> Markup:
+    if row is None:
+        return text("")
+    apart = tag("span", f"± {100 * row['sd']:.1f}", class_="range") if row["sd"] is not None else None
+    return join(percent(row["mean"]), apart)
 
 
 def learned(data: Row) -> Markup | None:
     """Return the kinds of feedback that the runs unlearned, and those that stayed."""
     rows = [
         [row["run"], row["pass"], tag("code", row["kind"]), f"{row['first_seen']} to {row['last_seen']}",
-         percent(row["peak_share"]), row["peak"], percent(row["last_share"]), _became(row)]
+         percent(row["peak_share"]), row["peak"], percent(row["last_share"]),
+         percent(row["learned"]) if row["learned"] > 0 else ""]
         for row in sorted(data["tables"]["learned"], key=lambda row: -float(row["peak_share"]))[:60]
     ]  # fmt: skip
     if not rows:
         return None
-    heads = ["run", "pass", "kind of feedback", "seen in", "peak share", "at", "last share", ""]
+    heads = ["run", "pass", "kind of feedback", "seen in", "peak share", "at", "last share", "of it gone"]
     lead = "The last line of each feedback, names and numbers blanked: which mistakes training removed."
-    body = _bounded(table(heads, rows, numbers=(4, 5, 6)))
+    body = _bounded(table(heads, rows, numbers=(4, 5, 6, 7)))
     return tag("div", tag("h3", "Feedback categories"), tag("p", lead, class_="soft"), body)
 
 
-def _became(row: Row) -> Markup:
-    if row["gone"]:
-        return tag("span", "gone", class_="chip good")
-    return text(f"{percent(row['learned'])} of it learned" if row["learned"] > 0 else "")
-
-
 def canaries(data: Row) -> Markup | None:
-    """Return the hack-rate canaries of each pass's first and last model."""
-    found: dict[tuple[str, str, str], list[Row]] = {}
+    """Return the hack-rate canaries: of each run and pass its first and last model."""
+    found: dict[tuple[str, str], dict[str, list[Row]]] = {}
     for row in data["tables"]["canaries"]:
-        found.setdefault((row["canary"], row["run"], row["pass"]), []).append(row)
-    rows = []
-    for name, about in data["canaries"].items():
-        for (canary, run, one), seen in found.items():
-            if canary == name and any(row["count"] for row in seen):
-                first, last = (end(seen, key=lambda row: row["iteration"]) for end in (min, max))
-                told = tag("span", about["title"], title=about["why"])
-                rows.append([told, run, one, _share(first), _share(last), about["why"]])
-    quiet = [
-        about["title"]
-        for name, about in data["canaries"].items()
-        if not any(row["count"] for row in data["tables"]["canaries"] if row["canary"] == name)
-    ]
-    if not data["tables"]["canaries"]:
+        found.setdefault((row["run"], row["pass"]), {}).setdefault(row["canary"], []).append(row)
+    if not found:
         return None
-    heads = ["sign", "run", "pass", "first", "last", "why it matters"]
-    never = tag("p", "Never seen: ", "; ".join(quiet), ".", class_="soft") if quiet else None
-    lead = "Signs of a model that games its tests. A sign is no verdict; a rising share is worth a look."
-    return tag("div", tag("h3", "Canaries"), tag("p", lead, class_="soft"),
-               _bounded(table(heads, rows, numbers=(3, 4))) if rows else None, never)  # fmt: skip
+    seen = {row["canary"] for row in data["tables"]["canaries"] if row["count"]}
+    names = [name if len(data["runs"]) == 1 else f"{run}, {name}" for run, name in found]
+    rows = [
+        [tag("div", about["title"], tag("div", about["why"], class_="soft"), class_="told"),
+         *[_moved(each.get(name)) for each in found.values()]]
+        for name, about in data["canaries"].items()
+        if name in seen
+    ]  # fmt: skip
+    quiet = "; ".join(about["title"] for name, about in data["canaries"].items() if name not in seen)
+    lead = "Signs of a model that games its tests, first model and last. A sign is no verdict; a rise is worth a look."
+    shown = table(["sign", *names], rows, numbers=range(1, len(names) + 1)) if rows else None
+    never = tag("p", "Never seen: ", quiet, ".", class_="soft") if quiet else None
+    return tag("div", tag("h3", "Canaries"), tag("p", lead, class_="soft"), shown, never)
 
 
-def _share(row: Row) -> Markup:
-    return join(percent(row["share"]), tag("span", f"{row['count']} of {row['of']}", class_="range"))
+def _moved(rows: Sequence[Row] | None) -> Markup:
+    """Return the share in the first and the last iteration: `0.0% to 3.9%`, with what the last is of."""
+    if not rows:
+        return text("")
+    first, last = (end(rows, key=lambda row: int(row["iteration"])) for end in (min, max))
+    counted = tag("span", f"{last['count']} of {last['of']}", class_="range")
+    return join(f"{percent(first['share'])} → {percent(last['share'])}", counted)
 
 
 def times(data: Row) -> list[Markup]:

@@ -140,7 +140,8 @@ class Browser {
   }
 
   fill(places) {
-    const side = Math.max(5, Math.min(22, Math.floor(250 / this.pass.iterations.length)));
+    const room = 0.46 * (this.list.clientWidth || 540);
+    const side = Math.max(4, Math.min(22, Math.floor(room / this.pass.iterations.length) - 1));
     const every = Math.ceil(22 / side);
     this.list.style.setProperty("--side", `${side}px`);
     const heads = this.pass.iterations.map((number, place) =>

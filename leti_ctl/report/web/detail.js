@@ -101,7 +101,7 @@ function variant(browser, each, total, query) {
     make("span", { class: "times" }, each.samples > 1 ? `${each.samples} of ${total}` : `1 of ${total}`),
     make("span", {}, `sample ${each.sample}`),
     make("span", {}, `${each.tokens} tokens${each.finish_reason === "length" ? ", cut off at the length limit" : ""}`),
-    make("span", {}, each.reward_token === "none" ? "no reward token" : `after the token for ${each.reward_token}`),
+    make("span", {}, `reward token: ${each.reward_token}`),
   );
   if (each.answer !== null && each.answer !== undefined) head.append(write(make("span"), `answer ${each.answer}`));
   const article = make("article", { class: "variant" }, head, solution(browser, each, query));

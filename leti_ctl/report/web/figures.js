@@ -1,83 +1,96 @@
-// The figures: Vega draws them as SVG in the page's own CSS variables, so that a change of theme redraws nothing.
+// The figures: Vega draws them as SVG whose colours are CSS `light-dark()`, so that a change of theme redraws nothing.
 
-const INK = { ink: "var(--ink)", soft: "var(--soft)", line: "var(--line)", paper: "var(--paper)" };
-const CATEGORY = [1, 2, 3, 4, 5, 6, 7, 8].map((number) => `var(--c${number})`);
+const NARROW = 560;
+const LEAST = 130;
+const ON_PAPER = 690;
+const MARGIN = 60;
 
-/** Return Vega's configuration in colours, which are variables on the page and values in an exported file. */
-function configuration(font) {
-  const text = { font, fontSize: 11.5 };
-  return {
-    background: "transparent",
-    font,
-    padding: 2,
-    view: { stroke: null, continuousHeight: 230, discreteHeight: 230 },
-    title: { ...text, color: INK.ink, fontSize: 13, fontWeight: 600, anchor: "start", subtitleColor: INK.soft, subtitleFont: font },
-    axis: {
-      labelFont: font, titleFont: font, labelFontSize: 11, titleFontSize: 11.5, titleFontWeight: 400, labelColor: INK.soft,
-      titleColor: INK.soft, gridColor: INK.line, gridOpacity: 0.7, domainColor: INK.soft, tickColor: INK.soft, tickSize: 4, labelPadding: 4,
-    },
-    axisY: { domain: false, ticks: false },
-    legend: { labelFont: font, titleFont: font, labelFontSize: 11.5, titleFontSize: 11.5, titleFontWeight: 400, labelColor: INK.ink, titleColor: INK.soft, symbolStrokeWidth: 2 },
-    header: { labelFont: font, titleFont: font, labelColor: INK.ink, titleColor: INK.soft, labelFontSize: 12, titleFontSize: 11.5, titleFontWeight: 400 },
-    range: { category: CATEGORY },
-    line: { strokeWidth: 2 },
-    rule: { color: INK.soft },
-    text: { color: INK.ink, font },
-  };
+/** Return the value with every `light-dark(a, b)` in it settled for the theme on the screen. */
+function resolved(value) {
+  const place = isDark() ? 1 : 0;
+  const text = JSON.stringify(value).replace(/light-dark\(([^,()]+), ([^,()]+)\)/g, (_, ...colors) => colors[place]);
+  return JSON.parse(text);
 }
 
-/** Return the value with every `var(--name)` in it replaced by what it stands for in this document. */
-function resolved(value, style = getComputedStyle(document.documentElement)) {
-  if (Array.isArray(value)) return value.map((item) => resolved(item, style));
-  if (value && typeof value === "object")
-    return Object.fromEntries(Object.entries(value).map(([name, item]) => [name, resolved(item, style)]));
-  if (typeof value !== "string" || !value.includes("var(--")) return value;
-  return value.replace(/var\((--[\w-]+)\)/g, (_, name) => concrete(name));
+/**
+ * Return a spec made to fit so many pixels: panels share them, and stand below each other where there are few.
+ * `margin` is what axes and labels take beside each panel.
+ */
+function fitted(spec, width, margin) {
+  // The title stands above the figure as a heading; exported files keep it.
+  const { title, padding, ...rest } = spec;
+  const share = (columns) => Math.max(LEAST, Math.floor(width / columns - margin));
+  if (rest.facet && rest.spec) {
+    const columns = width < NARROW ? 1 : (rest.columns ?? 1);
+    return { ...rest, columns, spec: { ...rest.spec, width: share(columns) } };
+  }
+  return typeof rest.width === "number" ? { ...rest, width: share(1) } : rest;
 }
 
-/** Return a CSS variable as a colour that a canvas and another program understand: `light-dark()` is settled here. */
-function concrete(name) {
-  const probe = make("span", { hidden: true });
-  probe.style.color = `var(${name})`;
-  document.body.append(probe);
-  const color = getComputedStyle(probe).color;
-  probe.remove();
-  return color;
+/** Return a spec or configuration for few pixels: legends in two columns, labels cut short. */
+function slim(value, name = "") {
+  if (Array.isArray(value)) return value.map((item) => slim(item));
+  if (!value || typeof value !== "object") return name === "labelLimit" ? Math.min(value, 110) : value;
+  const copy = Object.fromEntries(Object.entries(value).map(([key, item]) => [key, slim(item, key)]));
+  return name === "legend" ? { ...copy, columns: 2, labelLimit: 110 } : copy;
 }
 
 function options(config) {
   // `ast`: expressions are interpreted, not compiled, so the page needs no `unsafe-eval`.
-  return { ast: true, actions: false, renderer: "svg", config, defaultStyle: false, tooltip: { disableDefaultStyle: true } };
+  return { ast: true, actions: false, renderer: "svg", config, defaultStyle: false, logLevel: 1, tooltip: { disableDefaultStyle: true } };
 }
 
-/** Draw one figure where it stands and wire its tools. */
-async function draw(figure, spec) {
+/** Draw a spec in an element so wide. */
+async function drawAt(place, spec, config, width) {
+  const told = width < NARROW ? slim(spec) : spec;
+  const page = options({ ...(width < NARROW ? slim(config) : config), background: "transparent" });
+  const first = await vegaEmbed(place, fitted(told, width, MARGIN), page);
+  // How wide axes are is known once they are drawn; then the panels take exactly what is left.
+  const columns = spec.facet && width >= NARROW ? (spec.columns ?? 1) : 1;
+  const excess = place.querySelector("svg").width.baseVal.value - width;
+  if (excess <= 0 && excess >= -12 * columns) return first;
+  first.finalize();
+  return vegaEmbed(place, fitted(told, width, MARGIN + excess / columns + 1), page);
+}
+
+/** Draw one figure where it stands, once more when its place becomes wider or narrower, and a copy for paper. */
+async function draw(figure, spec, config) {
   const place = figure.querySelector(".draw");
-  const font = getComputedStyle(document.body).fontFamily;
-  try {
-    // The title stands above the figure as a heading; exported files keep it.
-    const { title, ...untitled } = spec;
-    const { view } = await vegaEmbed(place, untitled, options(configuration(font)));
+  let [width, drawn] = [0, null];
+  const fit = async () => {
+    if (place.clientWidth === width || !place.clientWidth) return;
+    width = place.clientWidth;
+    drawn?.finalize();
+    drawn = await drawAt(place, spec, config, width);
     const svg = place.querySelector("svg");
     svg.setAttribute("role", "img");
     svg.setAttribute("aria-labelledby", `${figure.id}-title`);
-    figure.querySelector("[data-save=svg]").onclick = () => save(figure.id, spec, "svg");
-    figure.querySelector("[data-save=png]").onclick = () => save(figure.id, spec, "png");
-    return view;
+  };
+  for (const kind of ["svg", "png"])
+    figure.querySelector(`[data-save=${kind}]`).onclick = () => save(figure.id, spec, config, kind);
+  try {
+    await fit();
+    // Printing waits for nobody, so what is to be printed has to be there before.
+    const paper = make("div", { class: "paper", "aria-hidden": "true" });
+    place.after(paper);
+    await drawAt(paper, spec, config, figure.matches(".half") ? ON_PAPER / 2 - 12 : ON_PAPER);
   } catch (error) {
     place.textContent = `This figure could not be drawn: ${error.message}`;
     throw error;
   }
+  let timer;
+  new ResizeObserver(() => {
+    clearTimeout(timer);
+    timer = setTimeout(fit, 120);
+  }).observe(place);
 }
 
-/** Save a figure as a file of its own: colours settled, on the page's paper. */
-async function save(name, spec, kind) {
-  const font = "Helvetica, Arial, sans-serif";
-  const config = resolved({ ...configuration(font), background: INK.paper });
-  const holder = make("div", { "aria-hidden": "true", style: "position:absolute;left:-9999px;width:720px" });
+/** Save a figure as a file of its own: as it was designed, in the colours of the theme on the screen. */
+async function save(name, spec, config, kind) {
+  const holder = make("div", { "aria-hidden": "true", class: "unseen" });
   document.body.append(holder);
   try {
-    const { view } = await vegaEmbed(holder, resolved(spec), options(config));
+    const { view } = await vegaEmbed(holder, resolved(spec), options(resolved(config)));
     const href = kind === "png" ? await view.toImageURL("png", 2) : svgAddress(await view.toSVG());
     make("a", { href, download: `${name}.${kind}` }).click();
     view.finalize();
@@ -131,18 +144,18 @@ function rowsOf(spec) {
   return inner.flatMap(rowsOf);
 }
 
-/** Draw every figure when it comes near the window: a page with many opens at once. */
-function drawFigures(specs) {
+/** Draw every figure when it comes near the window, and the others when there is time: all are there to be printed. */
+function drawFigures({ specs, config }) {
   const waiting = new Map();
   const soon = new IntersectionObserver(
     (entries) => entries.filter((entry) => entry.isIntersecting).forEach((entry) => start(entry.target)),
-    { rootMargin: "800px" },
+    { rootMargin: "600px" },
   );
-  function start(figure) {
+  async function start(figure) {
     const spec = waiting.get(figure);
     waiting.delete(figure);
     soon.unobserve(figure);
-    return spec ? draw(figure, spec) : undefined;
+    if (spec) await draw(figure, spec, config);
   }
   for (const [name, spec] of Object.entries(specs)) {
     const figure = document.getElementById(`figure-${name}`);
@@ -151,7 +164,10 @@ function drawFigures(specs) {
     dataTable(figure, rowsOf(spec));
     soon.observe(figure);
   }
-  const all = () => Promise.all([...waiting.keys()].map(start));
-  addEventListener("beforeprint", all);
-  return all;
+  const next = () => setTimeout(async () => {
+    const [figure] = waiting.keys();
+    if (figure) await start(figure).then(next);
+  }, 30);
+  addEventListener("load", next);
+  return () => Promise.all([...waiting.keys()].map(start));
 }

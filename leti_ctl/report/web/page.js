@@ -5,21 +5,26 @@ function data(id) {
   return element ? JSON.parse(element.textContent) : null;
 }
 
+const systemDark = matchMedia("(prefers-color-scheme: dark)");
+
+function isDark() {
+  const { theme } = document.documentElement.dataset;
+  return theme ? theme === "dark" : systemDark.matches;
+}
+
 function themes() {
   const button = document.getElementById("theme");
   const root = document.documentElement;
-  const dark = matchMedia("(prefers-color-scheme: dark)");
-  const current = () => root.dataset.theme || (dark.matches ? "dark" : "light");
   const tell = () => {
-    button.textContent = current() === "dark" ? "Light" : "Dark";
-    button.setAttribute("aria-label", `Switch to the ${current() === "dark" ? "light" : "dark"} theme`);
+    button.textContent = isDark() ? "Light" : "Dark";
+    button.setAttribute("aria-label", `Switch to the ${isDark() ? "light" : "dark"} theme`);
   };
   button.addEventListener("click", () => {
-    root.dataset.theme = current() === "dark" ? "light" : "dark";
+    root.dataset.theme = isDark() ? "light" : "dark";
     remember("leti-theme", root.dataset.theme);
     tell();
   });
-  dark.addEventListener("change", tell);
+  systemDark.addEventListener("change", tell);
   const kept = remember("leti-theme");
   if (kept === "dark" || kept === "light") root.dataset.theme = kept;
   tell();
@@ -52,7 +57,7 @@ function navigation() {
 
 themes();
 navigation();
-const drawAll = drawFigures(data("figures-data") ?? {});
+const drawAll = drawFigures(data("figures-data"));
 const catalog = data("catalog-data");
 let browser = null;
 if (catalog) {
