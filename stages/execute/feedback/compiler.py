@@ -1,4 +1,4 @@
-"""What CPython's compiler says of a program: the warnings that no traceback has, and a syntax error where there is one.
+"""What CPython's compiler warns of, which no traceback has. Its errors are left to the traceback.
 
 It says so as it would on a terminal, file name, line and the line itself:
 
@@ -8,31 +8,20 @@ It says so as it would on a terminal, file name, line and the line itself:
 
 from __future__ import annotations
 
-import traceback
+import contextlib
 import warnings
 
 FILE_NAME = "<string>"
 
 
 def read(program: str, first_line: int) -> str:
-    """Return the compiler's text about the lines from `first_line` on, empty where it has none."""
-    with warnings.catch_warnings(record=True) as caught:
+    """Return the compiler's warnings about the lines from `first_line` on, each once, in the lines' order."""
+    with warnings.catch_warnings(record=True) as caught, contextlib.suppress(SyntaxError, ValueError):
         warnings.simplefilter("always")
-        error = _compile(program)
-    lines = program.split("\n")
-    caught = sorted(caught, key=lambda each: each.lineno)
-    said = [_spell(each, lines) for each in caught if each.lineno >= first_line]
-    return "".join(dict.fromkeys(said)) + error
-
-
-def _compile(program: str) -> str:
-    try:
         compile(program, FILE_NAME, "exec", dont_inherit=True)
-    except SyntaxError as error:
-        return "".join(traceback.format_exception_only(error))
-    except ValueError as error:
-        return f"{type(error).__name__}: {error}\n"  # a null byte, before Python 3.12, or a lone surrogate
-    return ""
+    lines = program.split("\n")
+    caught.sort(key=lambda each: each.lineno)
+    return "".join(dict.fromkeys(_spell(each, lines) for each in caught if each.lineno >= first_line))
 
 
 def _spell(warning: warnings.WarningMessage, lines: list[str]) -> str:
