@@ -33,7 +33,7 @@ OTHER: dict[str, Any] = {
     "evaluate.top_p": 0.9,
     "evaluate.temperatures": [0.2, 0.6],
     "evaluate.splits": ["test", "validation"],
-    "evaluate.select_on": "validation",
+    "evaluate.select_on": "test",
     "evaluate.k": [1],
     "train.betas": [0.9, 0.95],
     "train.gradient_clip": 1.0,
@@ -67,7 +67,10 @@ CONFLICTS: list[tuple[dict[str, Any], tuple[str, ...]]] = [
         {"task.name": "bbh", "iterations": 0, "evaluate.splits": ["validation", "test"]},
         ("evaluate.splits", "bbh has no validation split, only test", "leave it out"),
     ),
-    ({"evaluate.splits": ["test", "test"]}, ("evaluate.splits", "test, test", "name each once")),
+    (
+        {"evaluate.splits": ["validation", "validation"]},
+        ("evaluate.splits", "validation, validation", "name each once"),
+    ),
     ({"evaluate.splits": []}, ("evaluate.splits", "empty", "name validation, test or both")),
     ({"evaluate.temperatures": []}, ("evaluate.temperatures", "empty", "set it to null")),
     ({"evaluate.temperatures": [0.2, 0.2]}, ("evaluate.temperatures", "0.2", "each temperature once")),
@@ -261,16 +264,15 @@ def test_one_pass_per_split_and_temperature_training_first() -> None:
     ("changes", "splits", "select_on"),
     [
         ({}, ("validation", "test"), "validation"),
-        ({"evaluate.splits": ["test"]}, ("test",), "test"),
-        ({"evaluate.select_on": "test"}, ("validation", "test"), "test"),
-        ({"task.name": "humaneval", "iterations": 0}, ("test",), "test"),
-        ({"task.name": "eae"}, ("test",), "test"),
+        ({"evaluate": {"splits": ["test"]}}, ("test",), "test"),
+        ({"evaluate": {"select_on": "test"}}, ("validation", "test"), "test"),
+        ({"task": {"name": "humaneval"}, "iterations": 0}, ("test",), "test"),
     ],
 )
 def test_models_are_selected_on_validation_where_a_task_has_it(
     changes: dict[str, Any], splits: tuple[str, ...], select_on: str
 ) -> None:
-    spec = make(changes)
+    spec = RunSpec.model_validate_json(json.dumps(changes))
     assert (spec.evaluate.splits, spec.evaluate.select_on) == (splits, select_on)
     assert RunSpec.model_validate_json(spec.to_json()) == spec
 
