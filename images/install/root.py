@@ -23,8 +23,10 @@ from pathlib import Path
 
 from stages.execute import rootfs
 
-DISTRIBUTIONS = ("boto3", "pydantic")
-PACKAGES = ("stages/__init__.py", "stages/entrypoint.py", "stages/contract", "stages/execute")
+DISTRIBUTIONS = ("boto3", "pydantic", "pyflakes")
+PACKAGES = ("stages/__init__.py", "stages/entrypoint.py", "stages/contract", "stages/execute", "stages/tasks")
+LEFT_OUT = ("__pycache__", "*.jsonl")
+"""Of the packages: caches, and rows of benchmarks, for they hold answers and the evaluators read none."""
 USER = 10001
 ETC = {
     "passwd": f"root:x:0:0:root:/:/nologin\nleti:x:{USER}:{USER}:leti:/scratch/home:/nologin\n",
@@ -98,7 +100,7 @@ def _copy_packages(source: Path, site: Path) -> None:
     for name in PACKAGES:
         (site / name).parent.mkdir(parents=True, exist_ok=True)
         if (source / name).is_dir():
-            shutil.copytree(source / name, site / name, ignore=shutil.ignore_patterns("__pycache__"))
+            shutil.copytree(source / name, site / name, ignore=shutil.ignore_patterns(*LEFT_OUT))
         else:
             shutil.copy2(source / name, site / name)
 

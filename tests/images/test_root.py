@@ -9,9 +9,11 @@ import stat
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
+from stages.contract.spec import TaskName
 from stages.execute import rootfs
 from tests.conftest import ROOT
 from tests.sandbox import pod
@@ -47,6 +49,15 @@ def test_the_stage_starts_from_its_closure_alone(root: Path) -> None:
     done = python(root, "import runpy; runpy.run_module('stages.execute', run_name='__main__')", "--help")
     assert done.returncode == 0, done.stderr
     assert "STORE/runs/NAME" in done.stdout
+
+
+@pytest.mark.slow
+def test_the_closure_judges_every_task_and_holds_no_answers(root: Path) -> None:
+    names = get_args(TaskName)
+    load = f"from stages.tasks import load_task; print([bool(load_task(name).load) for name in {names}])"
+    done = python(root, load + "; from stages.execute.feedback import linter")
+    assert done.stdout.strip() == str([True] * len(names)), done.stderr
+    assert not list(root.rglob("*.jsonl"))
 
 
 @pytest.mark.slow
