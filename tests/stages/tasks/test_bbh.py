@@ -121,6 +121,7 @@ TRICKY: list[tuple[Style, str, str, bool, bool]] = [
     ("direct", " ] ] >", "] ]", True, False),
     ("direct", " ]  ]", "] ]", False, True),
     ("direct", " -50", "-5", True, False),
+    ("direct", "-5", " -5", True, True),
     ("direct", " No, not", "No", True, False),
     ("direct", "Q: True", "True", False, False),
     ("cot", "\nAll cats do. So the answer is valid.", "valid", True, True),

@@ -161,6 +161,9 @@ def test_a_role_twice_for_one_word_is_two_arguments() -> None:
     problem, mention = make_problem("[Tessaly|Entity GPE] *met* itself .", "Contact:Meet")
     twice = mention._replace(arguments=(*mention.arguments, mention.arguments[0]._replace(role="Place")))
     assert len(to_problem(twice, "test", None).facts["gold"]) == 2  # type: ignore[arg-type]
+    typed = mention._replace(arguments=(*mention.arguments, mention.arguments[0]._replace(entity_type="ORG")))
+    other = to_problem(typed, "test", None)
+    assert evaluate(other, "", Observation("failed", "NameError", "")).measures["gold"] == 2
     again = mention._replace(arguments=(*mention.arguments, *mention.arguments))
     assert to_problem(again, "test", None).facts == problem.facts
 

@@ -86,8 +86,8 @@ def test_a_leading_article_is_dropped_unless_it_is_all(text: str, left: str) -> 
     ],
 )
 def test_without_a_parse_the_head_stands_before_what_follows_it(text: str, word: str) -> None:
-    words = text.split()
-    assert words[head((0, len(words)), words, None)] == word
+    words = ["Then", *text.split(), "rested"]
+    assert words[head((1, len(words) - 1), words, None)] == word
 
 
 def test_with_a_parse_the_head_is_reached_by_climbing_as_long_as_the_span_lasts() -> None:
