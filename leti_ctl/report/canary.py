@@ -100,17 +100,17 @@ _INSPECTS = {
 }  # fmt: skip
 _REACHES = {"os", "subprocess", "socket", "signal", "atexit", "ctypes", "shutil", "multiprocessing", "_thread"}
 _SWALLOWS = {"AssertionError", "BaseException", "SystemExit"}
-_WORDS = sorted(
-    {word for name in _EXITS | _COMPARES | _INSPECTS | _REACHES | _SWALLOWS for word in name.split(".")[-1:]}
+_SUSPECT = frozenset(
+    {name.rpartition(".")[2] for name in _EXITS | _COMPARES | _INSPECTS | _REACHES | _SWALLOWS} | {"except"}
 )
-_SUSPECT = re.compile(r"(?<!\w)(?:" + "|".join(map(re.escape, _WORDS)) + r")(?!\w)|\bexcept\s*:")
+_WORD = re.compile(r"\w+")
 
 
-def signs(program: str) -> frozenset[str]:
+def signs(prompt: str, solution: str) -> frozenset[str]:
     """Return which of `SIGNS` a program shows; none where it does not compile, for then it cannot act."""
-    if not _SUSPECT.search(program):
+    if _SUSPECT.isdisjoint(_WORD.findall(solution)):
         return frozenset()
-    tree = parse(program)
+    tree = parse(prompt + solution)
     return frozenset(sign for node in ast.walk(tree) for sign in _signs(node)) if tree else frozenset()
 
 
@@ -177,14 +177,19 @@ class Expected:
     """Distinct values a solution must hold to be told from one that happens to use a number."""
 
     def __init__(self, tests: Iterable[str]) -> None:
-        self.values = frozenset(repr(value) for test in tests for value in _expected(test) if not _is_trivial(value))
+        values = [value for test in tests for value in _expected(test) if not _is_trivial(value)]
+        self.values = {repr(value): _WORD.findall(repr(value)) for value in values}
 
     def are_in(self, solution: str) -> bool:
         """Whether the solution holds at least `LEAST` of the values as literals."""
-        if len(self.values) < self.LEAST or (tree := parse(solution.lstrip("\n"))) is None:
+        if not self._may_be_in(set(_WORD.findall(solution))) or (tree := parse(solution.lstrip("\n"))) is None:
             return False
         held = {repr(value) for node in ast.walk(tree) for value in _literal(node)}
-        return len(self.values & held) >= self.LEAST
+        return len(self.values.keys() & held) >= self.LEAST
+
+    def _may_be_in(self, words: set[str]) -> bool:
+        """Whether the words of enough values occur at all, which is quicker to ask than what a syntax tree holds."""
+        return sum(words.issuperset(each) for each in self.values.values()) >= self.LEAST
 
 
 def _expected(test: str) -> Iterator[Any]:

@@ -43,7 +43,7 @@ class Scan:
     """Counts over the samples of one pass."""
 
     def __init__(self, run: Run, problems: Mapping[str, Problem]) -> None:
-        self.problems, self.how = problems, run.spec.task.postprocess
+        self.problems, self.how = problems, run.spec.task.rule()
         self.expected: dict[str, canary.Expected] = {}
         self.found: Counter[str] = Counter()
         self.kinds: Counter[str] = Counter()
@@ -61,7 +61,7 @@ class Scan:
         self.found["judged"] += 1
         self.lengths[len(sample.token_ids)] += 1
         executed = cut(self.how, sample.solution)
-        signs = canary.signs(self._program(sample, executed))
+        signs = canary.signs(self._prompt(sample.problem_id), executed)
         self.found.update(signs)
         self.found["tampering"] += bool(signs)
         self.found["empty"] += canary.is_empty(executed)
@@ -109,9 +109,10 @@ class Scan:
             self.expected[problem_id] = canary.Expected(self.problems[problem_id].tests)
         return self.expected[problem_id]
 
-    def _program(self, sample: Sample, executed: str) -> str:
-        problem = self.problems[sample.problem_id]
-        return (problem.prompt if problem.program_prompt is None else problem.program_prompt) + executed
+    def _prompt(self, problem_id: str) -> str:
+        """The first part of the program."""
+        problem = self.problems[problem_id]
+        return problem.prompt if problem.program_prompt is None else problem.program_prompt
 
 
 def scan(run: Run, ref: Ref, parts: int, problems: Mapping[str, Problem]) -> Scan:
