@@ -120,6 +120,8 @@ def length(data: Data) -> Spec | None:
         for name, what in (("mean_tokens", "tokens per solution"), ("eos_rate", "share the model ended itself"))
         if row["pass"] == selected_pass(data, row["run"])
     ]  # fmt: skip
+    if not long:
+        return None
     y = {"field": "value", "type": "quantitative", "scale": {"domainMin": 0}, "axis": {"title": None, "tickCount": 5}}
     shared = {"x": iterations(rows), "y": y, "color": run_color(data)}
     band = {"mark": {"type": "area", "opacity": 0.12}, "transform": [{"filter": "isValid(datum.high)"}], "encoding": {
