@@ -100,7 +100,8 @@ def _unit(catalog: Catalog, spec: RunSpec, unit: Unit) -> Iterator[Finding]:
             yield warning("complete", key, "a part record", "none yet")
             continue
         if unit.stage != "prepare":
-            yield from _inputs(catalog, key, record, wanted)
+            own = f"{ref}#{unit.part}"  # notes are an input of the executions that are committed after them
+            yield from _inputs(catalog, key, record, tuple(each for each in wanted if each != own))
         elif ref.artifact == "checkpoint" and (origin := find_origin(spec)) is not None:
             yield from _taken_over(catalog, key, record, origin)
         seed = derive_seed(spec.seed, unit.stage, unit.iteration, unit.split)

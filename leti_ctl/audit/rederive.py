@@ -73,9 +73,10 @@ def _run_again(catalog: Catalog, spec: RunSpec, copy: Shadow, unit: Unit) -> lis
 
 
 def _judge_again(catalog: Catalog, spec: RunSpec, copy: Shadow, unit: Unit, percent: float) -> list[Finding]:
-    problems, samples = _inputs(spec, unit)
+    problems, samples, *notes = _inputs(spec, unit)
     executions = unit.outputs(spec)[-1]
-    copy.copy(problems)
+    for ref in (problems, *notes):
+        copy.copy(ref)
     chosen = (row for row in catalog.run.read(samples, Sample, unit.part) if _is_chosen(row, percent))
     if not copy.commit(samples, _record(catalog, samples, unit.part), chosen):
         return []

@@ -45,8 +45,8 @@ def _commit(job: Job, ref: Ref, failures: Sequence[Failure]) -> None:
         for problem, digest, sample in [_key(failure)]
     ]
     facts = {"source": address, "source_sha256": notes.sha256, "missing": missing}
-    samples = Ref("samples", job.iteration, job.split)
-    job.commit_rows(ref, rows, inputs=(job.run.input(samples, job.part),), **facts)
+    problems, samples = Ref("problems", split=job.sampling_pass.split), Ref("samples", job.iteration, job.split)
+    job.commit_rows(ref, rows, inputs=(job.run.input(problems), job.run.input(samples, job.part)), **facts)
 
 
 def _wait(job: Job, failures: Sequence[Failure], missing: int) -> NoReturn:
