@@ -8,22 +8,21 @@ here that the store does not know: kill the driver at any moment and `resume` go
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn, Protocol
 
 from leti_ctl import control, decisions
+from leti_ctl.backends import nursery
 from leti_ctl.journal import parse_line
 from leti_ctl.pipeline import HELD_OUT, Load, Plan, Unit, done_units, plan
 from stages.contract.errors import LetiError, RetryableError, Stopped
@@ -35,7 +34,6 @@ ATTEMPTS = 3
 POLL_SECONDS = 0.1
 STOP_POLL_SECONDS = 2.0
 GRACE_SECONDS = 15.0
-_PR_SET_PDEATHSIG = 1
 
 
 class View(Protocol):
@@ -63,7 +61,7 @@ class View(Protocol):
 @dataclass
 class _Process:
     unit: Unit
-    popen: subprocess.Popen[bytes]
+    popen: nursery.Process
     log: Path
     started: float = field(default_factory=time.monotonic)
     offset: int = 0
@@ -95,7 +93,7 @@ class Driver:
 
     def drive(self, *, take_over: bool = False) -> None:
         """Run to the end. Raises the failed unit's error, or `Stopped`."""
-        with control.driving(self.run, "local", take_over=take_over), self._scratch():
+        with control.driving(self.run, "local", take_over=take_over), self._scratch(), nursery.kept():
             control.clear(self.run)
             previous = signal.signal(signal.SIGTERM, _on_terminate)
             try:
@@ -157,17 +155,10 @@ class Driver:
         folder = control.log_folder(self.run)
         folder.mkdir(parents=True, exist_ok=True)
         log = folder / f"{unit.id}.{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{self.attempts[unit]}.log"
-        with open(log, "wb") as file:
-            popen = subprocess.Popen(
-                [sys.executable, "-m", *unit.arguments(self.run.uri)],
-                stdin=subprocess.DEVNULL,
-                stdout=file,
-                stderr=file,
-                env={**os.environ, "LETI_LOG": "json", "LETI_SCRATCH": str(self.scratch), "PYTHONUNBUFFERED": "1"},
-                start_new_session=True,
-                preexec_fn=_die_with_parent,
-            )
-        self.running[unit] = _Process(unit, popen, log)
+        log.write_bytes(b"")
+        here = {"LETI_LOG": "json", "LETI_SCRATCH": str(self.scratch), "PYTHONUNBUFFERED": "1"}
+        started = nursery.start(unit.arguments(self.run.uri), log, {**os.environ, **here})
+        self.running[unit] = _Process(unit, started, log)
         self.view.started(unit, self.attempts[unit])
 
     def _watch(self, process: _Process) -> None:
@@ -238,16 +229,3 @@ def _on_terminate(_signal: int, _frame: FrameType | None) -> NoReturn:
 def _kill_group(pid: int, number: signal.Signals) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.killpg(pid, number)
-
-
-def _bind_prctl() -> Callable[..., int]:
-    prctl = ctypes.CDLL(None, use_errno=True).prctl
-    return prctl
-
-
-_prctl = _bind_prctl()
-
-
-def _die_with_parent() -> None:
-    """Have the kernel end the stage when the driver dies, however it dies (prctl(2), PR_SET_PDEATHSIG)."""
-    _prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from leti_ctl import control, decisions, launch
+from leti_ctl.backends import nursery
 from leti_ctl.backends.local import Driver
 from leti_ctl.pipeline import Unit, done_units, plan
 from leti_ctl.suite.resolve import Wanted
@@ -76,18 +77,18 @@ class Progress:
 def drive_all(store: Store, wanted: Sequence[Wanted]) -> dict[str, str]:
     """Make every run that is not done, and return why some could not be, by name. `Stopped` ends it all."""
     view, failed = Progress(len(wanted)), dict[str, str]()
-    for number, one in enumerate(wanted, 1):
-        view.number = number
-        if one.parent in failed:
-            failed[one.name] = f"{one.parent} failed"
-            continue
-        try:
-            _drive(store, one, view)
-        except Stopped as stopped:
-            raise Stopped(f"{_first_clause(stopped)}; the same command goes on from here") from None
-        except LetiError as error:
-            failed[one.name] = str(error)
-            view.end(f"failed: {error}")
+    with nursery.kept():
+        for view.number, one in enumerate(wanted, 1):
+            if one.parent in failed:
+                failed[one.name] = f"{one.parent} failed"
+                continue
+            try:
+                _drive(store, one, view)
+            except Stopped as stopped:
+                raise Stopped(f"{_first_clause(stopped)}; the same command goes on from here") from None
+            except LetiError as error:
+                failed[one.name] = str(error)
+                view.end(f"failed: {error}")
     return failed
 
 

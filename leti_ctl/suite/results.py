@@ -93,7 +93,7 @@ def _shown(cell: Mapping[str, Any]) -> tuple[str, str, str]:
     digits = 0 if cell["unit"] == "iterations" else 2
     paper = "" if cell["published"] is None else f"{cell['published']:.{digits}f}"
     if cell["ours"] is None:
-        return f"({cell['note']})", paper, ""
+        return f"({cell['note']})" if cell["note"] else "", paper, ""
     half = "" if cell["low"] is None else f" ±{(cell['high'] - cell['low']) / 2:.{digits}f}"
     note = f" ({cell['note']})" if cell["note"] else ""
     return f"{cell['ours']:.{digits}f}{half}{note}", paper, _difference(cell, digits)

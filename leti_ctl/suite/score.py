@@ -97,6 +97,8 @@ class Scores:
 
     def _over_iterations(self, cell: Cell, sources: Sequence[Wanted]) -> Value | Gap:
         run, *others = sources
+        if cell.measure == "gain_ratio" and not others:
+            return Gap("")
         scores = [self._score(run, number, cell.model_copy(update={"figure": "pass@1"}))
                   for number in range(self._open(run)[1].iterations + 1)]  # fmt: skip
         curve = [each for each in scores if isinstance(each, Value)]

@@ -78,7 +78,12 @@ def _shrink(data: dict[str, Any], path: list[str], scale: float, least: int) -> 
 
 
 def _fit(data: dict[str, Any]) -> dict[str, Any]:
-    """Drop every k that there are too few samples for; the largest that there are enough for takes its place."""
-    evaluate = data["evaluate"]
+    """Drop every k that there are too few samples for, for the largest there are enough for; fill at least one step."""
+    evaluate, train = data["evaluate"], data["train"]
     most = evaluate["samples_per_problem"]
-    return {**data, "evaluate": {**evaluate, "k": sorted({min(k, most) for k in evaluate["k"]})}}
+    examples = data["task"]["train_problems"] * data["generate"]["samples_per_problem"]
+    return {
+        **data,
+        "evaluate": {**evaluate, "k": sorted({min(k, most) for k in evaluate["k"]})},
+        "train": {**train, "batch_size": min(train["batch_size"], examples)},
+    }
