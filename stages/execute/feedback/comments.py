@@ -7,13 +7,11 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from stages.contract.artifacts import Input
-from stages.contract.errors import SpecError
 from stages.contract.prompts import cap, sanitize
 from stages.contract.records import Execution
 from stages.entrypoint import Job, threads
 from stages.execute.feedback.reader import Text, read_all
 from stages.execute.feedback.source import Comments, Failure, load_source
-from stages.tasks import load_task
 
 
 class Commented(NamedTuple):
@@ -67,11 +65,6 @@ def _ask(job: Job, failures: Sequence[Failure]) -> Comments:
     if hasattr(source, "comment"):
         said: Comments = source.comment(job, failures)
         return said
-    if not load_task(job.spec.task.name).is_program:
-        raise SpecError(
-            f"feedback.source: {name!r} reads programs, and those of task {job.spec.task.name!r} are none; set it to "
-            "traceback or notes"
-        )
     texts = [Text(failure.program.prompt, failure.program.solution) for failure in failures]
     return Comments(read_all(name, texts, job.spec.execute.workers or threads()))
 

@@ -20,7 +20,8 @@ START_SECONDS = 120.0
 ANSWER_SECONDS = 120.0
 """Wall time until a child is given up that neither answers nor ends; its processor time ends far earlier."""
 HOME = str(Path(__file__).parents[3])
-START = f"import sys; sys.path.append({HOME!r}); from stages.execute.feedback.child import main; main()"
+# First, so that it is the code that runs here and not what may be installed beside it.
+START = f"import sys; sys.path.insert(0, {HOME!r}); from stages.execute.feedback.child import main; main()"
 
 
 class Text(NamedTuple):
