@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from leti_ctl.report import curves, machine, outcomes
+from leti_ctl.report.markup import printable
 from leti_ctl.report.plot import Data, Spec
 
 FIGURES: dict[str, Callable[[Data], Spec | None]] = {
@@ -31,4 +32,4 @@ def figures(data: Data) -> dict[str, Spec]:
     `theme.themed(spec, "light")` or `"dark"` makes one ready to be drawn.
     """
     found = {name: draw(data) for name, draw in FIGURES.items()}
-    return {name: spec for name, spec in found.items() if spec is not None}
+    return {name: printable(spec) for name, spec in found.items() if spec is not None}

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import html
 import json
+import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 VOID = frozenset({"br", "col", "hr", "img", "input", "link", "meta"})
@@ -19,10 +20,26 @@ class Markup(str):
     __slots__ = ()
 
 
+def printable(value: Any) -> Any:
+    """Return JSON data with characters that nobody can see spelled out in all its texts, names of fields left alone.
+
+    Figures need it too: Vega reads texts of a sort order as expressions, in which a line separator is an error.
+    """
+    if isinstance(value, Mapping):
+        return {name: printable(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [printable(each) for each in value]
+    return _CONTROL.sub(_name, value) if isinstance(value, str) else value
+
+
+def _name(found: re.Match[str]) -> str:
+    return f"U+{ord(found[0]):04X}"
+
+
 def text(value: object) -> Markup:
     """Return a value as HTML text; characters that nobody can see are spelled out."""
     escaped = html.escape(str(value), quote=True)
-    return Markup(_CONTROL.sub(lambda found: f'<span class="control">U+{ord(found[0]):04X}</span>', escaped))
+    return Markup(_CONTROL.sub(lambda found: f'<span class="control">{_name(found)}</span>', escaped))
 
 
 def tag(name: str, /, *children: Any, **attributes: Any) -> Markup:
@@ -47,8 +64,20 @@ def raw(name: str, content: str, /, **attributes: Any) -> Markup:
 
 
 def embedded(value: Any) -> str:
-    """Return JSON that may stand in a `script` element: ASCII, and without a `<` that could end it."""
-    return json.dumps(value, separators=(",", ":")).replace("<", "\\u003c")
+    """Return JSON that may stand in a `script` element: ASCII, without a `<` that could end it, NaN as null."""
+    try:
+        written = json.dumps(value, separators=(",", ":"), allow_nan=False)
+    except ValueError:
+        written = json.dumps(_finite(value), separators=(",", ":"))
+    return written.replace("<", "\\u003c")
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _finite(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _attribute(name: str, value: Any) -> str:

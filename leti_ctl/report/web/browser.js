@@ -90,9 +90,9 @@ class Browser {
   follow() {
     const [name, query] = location.hash.slice(1).split("?");
     const asked = name === "browse" ? Object.fromEntries(new URLSearchParams(query ?? "")) : {};
-    const known = Object.fromEntries(Object.entries(asked).filter(([key]) => key in DEFAULTS));
-    if (!(known.change in CHANGES)) delete known.change;
-    if (!(known.order in ORDERS)) delete known.order;
+    const known = Object.fromEntries(Object.entries(asked).filter(([key]) => Object.hasOwn(DEFAULTS, key)));
+    if (!Object.hasOwn(CHANGES, known.change)) delete known.change;
+    if (!Object.hasOwn(ORDERS, known.order)) delete known.order;
     if (name === "browse" || !this.shown) this.show({ ...DEFAULTS, ...known });
     if (name === "browse" && query) this.root.scrollIntoView();
   }
@@ -104,8 +104,14 @@ class Browser {
     this.show(state);
   }
 
-  async show(state) {
-    const [before, list] = [this.state, listKey(this.state)];
+  /** Show a state; `settled` is done when all of it is on the screen. */
+  show(state) {
+    this.settled = this.apply(state);
+    return this.settled;
+  }
+
+  async apply(state) {
+    const list = listKey(this.state);
     this.state = state;
     const passes = this.run.passes.map((pass) => make("option", { value: pass.name }, pass.name));
     this.part("pass").replaceChildren(...passes);

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -22,6 +23,15 @@ FLAGS = (
     "--disable-background-networking", "--disable-component-update", "--disable-sync", "--hide-scrollbars",
     "--font-render-hinting=none", "--force-color-profile=srgb", "--disable-extensions",
 )  # fmt: skip
+
+LAUNCH = """
+import os, sys
+read, write = (os.dup(os.dup(os.dup(int(each)))) for each in sys.argv[1:3])
+os.dup2(read, 3)
+os.dup2(write, 4)
+os.execv(sys.argv[3], sys.argv[3:])
+"""
+"""The browser reads commands from descriptor 3 and writes to 4. Duplicates come first, lest one takes the other's."""
 
 
 def find() -> str | None:
@@ -134,12 +144,15 @@ def chromium(profile: Path) -> Iterator[Tab]:
     to_read, to_write = os.pipe()
     from_read, from_write = os.pipe()
     flags = [*FLAGS, *(["--no-sandbox"] if os.geteuid() == 0 else []), f"--user-data-dir={profile}"]
-    # The browser reads commands from descriptor 3 and writes to 4; the shell puts them there.
-    line = ["sh", "-c", f'exec "$@" 3<&{to_read} 4>&{from_write}', "sh", path, *flags, "about:blank"]
+    line = [sys.executable, "-c", LAUNCH, str(to_read), str(from_write), path, *flags, "about:blank"]
     process = subprocess.Popen(
-        line, pass_fds=(to_read, from_write), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL, env={**os.environ, "HOME": str(profile)},
-    )  # fmt: skip
+        line,
+        pass_fds=(to_read, from_write),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, "HOME": str(profile)},
+    )
     os.close(to_read)
     os.close(from_write)
     wire = _Wire(to_write, from_read)
