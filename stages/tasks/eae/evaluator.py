@@ -165,17 +165,20 @@ def measures(reading: Reading, gold: Sequence[Gold]) -> dict[str, float]:
 
 
 def figures(problem: Problem, executions: Sequence[Execution]) -> Mapping[str, Ratio]:
-    """Return precision, recall and F1 of identification and classification, as ratios that are summed over problems."""
-    total = {
-        name: sum(one.measures[name] for one in executions)
-        for name in ("gold", "predicted", "identified", "classified")
-    }
+    """Return precision, recall and F1 of identification and classification, as ratios that are summed over problems.
+
+    Beside them, which is not official, the share of a solution's texts that its sentence does not have.
+    """
+    counts = ("gold", "predicted", "identified", "classified", "hallucinated")
+    gold, predicted, identified, classified, hallucinated = (
+        sum(one.measures[name] for one in executions) for name in counts
+    )
     ratios = {}
-    for name, right in (("arg_i", total["identified"]), ("arg_c", total["classified"])):
-        ratios[f"{name}_precision"] = Ratio(right, total["predicted"])
-        ratios[f"{name}_recall"] = Ratio(right, total["gold"])
-        ratios[f"{name}_f1"] = Ratio(2 * right, total["predicted"] + total["gold"])
-    return ratios
+    for name, right in (("arg_i", identified), ("arg_c", classified)):
+        ratios[f"{name}_precision"] = Ratio(right, predicted)
+        ratios[f"{name}_recall"] = Ratio(right, gold)
+        ratios[f"{name}_f1"] = Ratio(2 * right, predicted + gold)
+    return {**ratios, "hallucinated": Ratio(hallucinated, predicted + hallucinated)}
 
 
 def _misformed(roles: Iterable[Role]) -> str | None:

@@ -209,8 +209,9 @@ def scores(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
 
 
 def test_scores_are_ratios_of_sums() -> None:
-    rows = [judge(text).measures for text in (RIGHT, ")", 'attacker=[FAC("airport")], place=[WEA("mortars")])')]
-    # Gold 12, predicted 4 + 0 + 2; identified 4 + 0 + 1; classified 4.
+    wrong = 'attacker=[FAC("airport")], place=[WEA("mortars"), FAC("moon")])'
+    rows = [judge(text).measures for text in (RIGHT, ")", wrong)]
+    # Gold 12, predicted 4 + 0 + 2; identified 4 + 0 + 1; classified 4; and one text more that is not there.
     assert scores(rows) == pytest.approx(
         {
             "arg_i_precision": 5 / 6,
@@ -219,6 +220,7 @@ def test_scores_are_ratios_of_sums() -> None:
             "arg_c_precision": 4 / 6,
             "arg_c_recall": 4 / 12,
             "arg_c_f1": 2 * (4 / 6) * (4 / 12) / (4 / 6 + 4 / 12),
+            "hallucinated": 1 / 7,
         }
     )
 
@@ -228,8 +230,9 @@ counts = st.integers(0, 9)
 
 @given(st.lists(st.tuples(counts, counts, counts), min_size=1, max_size=5))
 def test_f1_is_the_harmonic_mean_of_the_summed_precision_and_recall(rows: list[tuple[int, int, int]]) -> None:
+    nothing = {"classified": 0, "hallucinated": 0}
     measured = [
-        {"gold": gold, "predicted": predicted, "identified": min(right, gold, predicted), "classified": 0}
+        {"gold": gold, "predicted": predicted, "identified": min(right, gold, predicted), **nothing}
         for gold, predicted, right in rows
     ]
     found = scores(measured)

@@ -119,6 +119,7 @@ def test_a_pass_from_completions_to_scores(tmp_path: Path) -> None:
             "arg_c_precision": 5 / 6,
             "arg_c_recall": 5 / 16,
             "arg_c_f1": 10 / 22,
+            "hallucinated": 1 / 7,
         }
     )
     assert metrics.error_types == {"ValueError": 4, "SyntaxError": 1}
