@@ -40,7 +40,7 @@ def read_samples(run: Run, wanted: Filter) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     for sample in _samples(run, wanted):
         execution = executions.get((sample.problem_id, sample.sample))
-        row = _row(sample, execution, prompts[sample.problem_id], run.spec.task.postprocess)
+        row = _row(sample, execution, prompts[sample.problem_id], run.spec.task.rule())
         if _matches(row, wanted):
             found.append(row)
         if len(found) == wanted.limit:
@@ -70,7 +70,7 @@ def _executions(run: Run, wanted: Filter) -> dict[tuple[str, int], Execution]:
 
 
 def _row(sample: Sample, execution: Execution | None, problem: Problem, how: str) -> dict[str, Any]:
-    """`how` is the spec's `task.postprocess`: `executed` is what that left of the solution."""
+    """`how` is the spec's `task.rule()`: `executed` is what that left of the solution."""
     return {
         "problem_id": sample.problem_id,
         "sample": sample.sample,

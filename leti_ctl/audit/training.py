@@ -25,6 +25,11 @@ class Ids(NamedTuple):
     special: frozenset[int]
     """All special ids, the four included."""
 
+    @property
+    def four(self) -> frozenset[int]:
+        """LETI's own."""
+        return frozenset(self[:4])
+
 
 def check(reader: Reader, spec: RunSpec, iteration: int, verdicts: Mapping[Pair, Verdict]) -> None:
     """Check an iteration's examples against the verdicts they were made from, and its training log."""
@@ -134,23 +139,36 @@ def _tokens(row: PackedRow, ids: Ids, verdicts: Mapping[Pair, Verdict], spec: Ru
 
 def _sequence(example: tuple[int, ...], ids: Ids, verdict: Verdict, spec: RunSpec) -> tuple[str, str] | None:
     """Reward token, then for a failure with text its delimited block, then nothing special but a final end token."""
+    if spec.build.form == "supervised":
+        return _supervised(example, ids, spec)
     passed = verdict.outcome == "passed"
     if not example or example[0] != (ids.good if passed else ids.bad):
         return f"the {'good' if passed else 'bad'} token first", f"id {example[0] if example else None}"
     rest = example[1:]
     if rest[:1] == (ids.open,):
-        if passed or not spec.build.textual_feedback:
+        if (passed and not spec.task.hint) or not spec.build.textual_feedback:
             return "no feedback block", "one"
         if ids.close not in rest:
             whole = len(example) >= spec.build.max_length
             return None if whole and not ids.special & set(rest[1:]) else ("a closed feedback block", "an open one")
         end = rest.index(ids.close)
         block, rest = rest[1:end], rest[end + 1 :]
+        if spec.task.hint and block and block[-1] not in ids.four:
+            block = block[:-1]  # a hint ends with the end-of-sequence token
         if ids.special & set(block):
             return "feedback without special tokens", f"id {min(ids.special & set(block))}"
     elif not passed and spec.build.textual_feedback and verdict.feedback and spec.build.truncate == "right":
         return "a feedback block", "none"
     stray = ids.special & set(rest[:-1] if spec.build.append_eos != "never" else rest)
+    return ("text without special tokens", f"id {min(stray)}") if stray else None
+
+
+def _supervised(example: tuple[int, ...], ids: Ids, spec: RunSpec) -> tuple[str, str] | None:
+    """The tokenizer's own first token, text, and the end token unless the row was cut."""
+    for name, number in (("first", example[0]), ("last", example[-1])):
+        if number not in ids.special - ids.four and not (name == "last" and len(example) >= spec.build.max_length):
+            return f"a special token of the tokenizer's own {name}", f"id {number}"
+    stray = ids.special & set(example[1:-1])
     return ("text without special tokens", f"id {min(stray)}") if stray else None
 
 

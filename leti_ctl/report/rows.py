@@ -132,7 +132,7 @@ def _iterations(
             if variant := same.get((sample.solution, place)):
                 variant["samples"] += 1
             else:
-                same[sample.solution, place] = _variant(sample, verdict, place, spec.task.postprocess)
+                same[sample.solution, place] = _variant(sample, verdict, place, spec.task.rule())
         yield number, {name: list(same.values()) for name, same in cells.items()}
 
 

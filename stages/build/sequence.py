@@ -1,7 +1,8 @@
-"""FCFT sequences as token ids (paper section 2.3).
+"""Training sequences as token ids: FCFT's (paper section 2.3), or the supervised baseline's (its appendix B.3).
 
     <|good|> prompt solution
     <|bad|> <|text_feedback|> feedback <|/text_feedback|> prompt solution
+    <first token> prompt solution <end of sequence>
 
 Special ids come from their names, never from text: everything a person or a model wrote is tokenised with special
 tokens switched off, and special ids that a model sampled are left out of its solution, as they are of its text.
@@ -19,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
+from stages.build.hint import appended, hint
 from stages.contract.cuts import cut
 from stages.contract.errors import ArtifactError, ModelError
 from stages.contract.prompts import cap, sanitize
@@ -50,7 +52,8 @@ class Example(NamedTuple):
 class Segments(NamedTuple):
     """The parts of a sequence as ids, before they are joined."""
 
-    reward: int
+    first: int
+    """The reward token, or the tokenizer's first token."""
     feedback: list[int]
     """Without its delimiters; empty when there is no block."""
     prompt: list[int]
@@ -68,28 +71,43 @@ class Encoder:
         tokens = spec.model.tokens
         self.good, self.bad = self._id(tokens.good), self._id(tokens.bad)
         self.open, self.close = self._id(tokens.feedback_open), self._id(tokens.feedback_close)
-        self.eos = _eos_id(folder, self.tokenizer) if spec.build.append_eos != "never" else None
+        self.supervised = spec.build.form == "supervised"
+        ends = self.supervised or spec.task.hint or spec.build.append_eos != "never"
+        self.eos = _declared_id(folder, self.tokenizer, "eos_token") if ends else None
+        self.bos = _bos_id(folder, self.tokenizer) if self.supervised else None
         added = self.tokenizer.get_added_tokens_decoder()
         self.special = frozenset(number for number, token in added.items() if token.special)
 
     def encode(self, judged: Iterable[tuple[Sample, Execution]], prompts: dict[str, str]) -> Iterator[Example]:
         """Yield one example per judged sample, in order; `prompts` by problem id."""
         for chunk in _chunks(judged, CHUNK):
-            feedback = self._tokenize([self._feedback(execution) for _, execution in chunk])
+            feedback = self._blocks(chunk)
             texts = self._texts([sample for sample, _ in chunk], prompts)
             for (sample, execution), block, (prompt, solution) in zip(chunk, feedback, texts, strict=True):
                 passed = execution.outcome == "passed"
-                segments = Segments(self.good if passed else self.bad, block, prompt, solution)
-                yield self._example(sample, passed, segments)
+                first = self.bos if self.bos is not None else self.good if passed else self.bad
+                yield self._example(sample, passed, Segments(first, block, prompt, solution))
+
+    def _blocks(self, chunk: Sequence[tuple[Sample, Execution]]) -> list[list[int]]:
+        """Return the ids of each sample's feedback: the execution's, then the hint if the spec has them."""
+        told = [(self._feedback(execution), self._hint(sample)) for sample, execution in chunk]
+        longest = self.spec.execute.feedback_chars
+        blocks = self._tokenize([cap(sanitize(appended(*each)), longest) for each in told])
+        return [
+            ids + ([self.eos] if text and self.eos is not None else [])
+            for ids, (_, text) in zip(blocks, told, strict=True)
+        ]
+
+    def _hint(self, sample: Sample) -> str:
+        task = self.spec.task
+        return hint(sample.solution, cut(task.postprocess, sample.solution)) if task.hint else ""
 
     def _feedback(self, execution: Execution) -> str:
         if execution.outcome == "passed" and execution.feedback:
             raise ArtifactError(
                 f"{execution.problem_id}, sample {execution.sample}: passed and yet has feedback; execute it again"
             )
-        if not self.build.textual_feedback:
-            return ""
-        return cap(sanitize(execution.feedback), self.spec.execute.feedback_chars)
+        return execution.feedback if self.build.textual_feedback and not self.supervised else ""
 
     def _texts(self, samples: Sequence[Sample], prompts: dict[str, str]) -> Iterator[tuple[list[int], list[int]]]:
         """Yield the ids of prompt and solution of each sample."""
@@ -107,7 +125,7 @@ class Encoder:
 
     def _retokenized(self, samples: Sequence[Sample], prompts: dict[str, str]) -> Iterator[tuple[list[int], list[int]]]:
         """Tokenise prompt and solution as one text; a token across the border counts as the solution's."""
-        solutions = [cut(self.spec.task.postprocess, sample.solution) for sample in samples]
+        solutions = [cut(self.spec.task.rule(), sample.solution) for sample in samples]
         texts = [prompts[sample.problem_id] + solution for sample, solution in zip(samples, solutions, strict=True)]
         for sample, solution, encoding in zip(samples, solutions, self._encode(texts), strict=True):
             border = len(prompts[sample.problem_id])
@@ -115,15 +133,19 @@ class Encoder:
             yield encoding.ids[:in_prompt], encoding.ids[in_prompt:] + self._end(sample, solution)
 
     def _end(self, sample: Sample, solution: str) -> list[int]:
-        """The end-of-sequence id where the model ended what is trained on, or at a cut if the spec counts those."""
+        """The end-of-sequence id where the model ended what is trained on, or at a cut if the spec counts those.
+
+        Every supervised row ends with it.
+        """
         cut = solution.rstrip() != sample.solution.rstrip()
         ended = self.build.append_eos == "ended_or_cut" if cut else sample.finish_reason == "eos"
+        ended = self.supervised or (ended and self.build.append_eos != "never")
         return [self.eos] if self.eos is not None and ended else []
 
     def _example(self, sample: Sample, passed: bool, segments: Segments) -> Example:
         kept = shorten(segments, self.build.max_length, self.build.truncate)
         block = [self.open, *kept.feedback, self.close] if kept.feedback else []
-        head = [kept.reward, *block]
+        head = [kept.first, *block]
         ids = np.array([*head, *kept.prompt, *kept.solution][: self.build.max_length], dtype=np.int32)
         before_solution = len(head) + len(kept.prompt)
         first_target = {"all": 1, "without_feedback": len(head), "solution": before_solution}[self.build.loss_on]
@@ -184,11 +206,24 @@ def _load_tokenizer(folder: Path) -> Tokenizer:
     return tokenizer
 
 
-def _eos_id(folder: Path, tokenizer: Tokenizer) -> int:
-    path = folder / "tokenizer_config.json"
-    declared = json.loads(path.read_text()).get("eos_token") if path.is_file() else None
-    name = declared["content"] if isinstance(declared, dict) else declared
+def _bos_id(folder: Path, tokenizer: Tokenizer) -> int:
+    """The token a supervised row begins with: the tokenizer's own, or where it has none the one that ends texts."""
+    declared = _declared(folder, "bos_token")
+    return _declared_id(folder, tokenizer, "bos_token" if declared else "eos_token")
+
+
+def _declared_id(folder: Path, tokenizer: Tokenizer, role: str) -> int:
+    name = _declared(folder, role)
     number = tokenizer.token_to_id(name) if name else None
     if number is None:
-        raise ModelError(f"build.append_eos: the tokenizer's eos_token is {name!r}, which has no id; set it to never")
+        raise ModelError(
+            f"the tokenizer's {role} is {name!r}, which has no id, and build.append_eos, build.form supervised and "
+            "task.hint need one; set them to never, conditioned and false"
+        )
     return int(number)
+
+
+def _declared(folder: Path, role: str) -> str | None:
+    path = folder / "tokenizer_config.json"
+    declared = json.loads(path.read_text()).get(role) if path.is_file() else None
+    return declared["content"] if isinstance(declared, dict) else declared

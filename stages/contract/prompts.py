@@ -88,16 +88,19 @@ def cap(text: str, characters: int) -> str:
     return mark + text[len(text) - characters + len(mark) :]
 
 
-def render(parts: Parts, tokens: SpecialTokens) -> str:
-    """Return the training sequence as text, free text escaped; for people, goldens and `parse`."""
-    if parts.passed and parts.feedback:
+def render(parts: Parts, tokens: SpecialTokens, *, hints: bool = False) -> str:
+    """Return the training sequence as text, free text escaped; for people, goldens and `parse`.
+
+    A success carries feedback only in a run whose spec has hints (`task.hint`).
+    """
+    if parts.passed and parts.feedback and not hints:
         raise ArtifactError("a passed sample carries feedback; only failures may")
     reward = tokens.good if parts.passed else tokens.bad
     block = f"{tokens.feedback_open}{escape(parts.feedback)}{tokens.feedback_close}" if parts.feedback else ""
     return f"{reward}{block}{escape(parts.text)}"
 
 
-def parse(sequence: str, tokens: SpecialTokens) -> Parts:
+def parse(sequence: str, tokens: SpecialTokens, *, hints: bool = False) -> Parts:
     """Return the parts of a rendered sequence; `ArtifactError` where special tokens stand out of place."""
     reward = next((token for token in (tokens.good, tokens.bad) if sequence.startswith(token)), None)
     if reward is None:
@@ -107,7 +110,7 @@ def parse(sequence: str, tokens: SpecialTokens) -> Parts:
         feedback, closed, rest = rest.removeprefix(tokens.feedback_open).partition(tokens.feedback_close)
         if not closed:
             raise ArtifactError(f"{tokens.feedback_open} is never closed by {tokens.feedback_close}")
-        if reward == tokens.good:
+        if reward == tokens.good and not hints:
             raise ArtifactError("a passed sample carries feedback; only failures may")
         if not feedback:
             raise ArtifactError("empty feedback is written as no block at all")

@@ -22,6 +22,7 @@ def first_conflict(spec: RunSpec) -> str | None:
     rules = itertools.chain(
         _ancestry(spec),
         _splits(spec),
+        _references(spec),
         _scoring(spec),
         _sampling(spec),
         _lengths(spec),
@@ -54,6 +55,31 @@ def _splits(spec: RunSpec) -> Iterator[Rule]:
     yield (
         missing is not None,
         f"evaluate.splits: task {name} has no {missing} split, only {', '.join(there)}; leave it out",
+    )
+
+
+def _references(spec: RunSpec) -> Iterator[Rule]:
+    generate, build, task = spec.generate, spec.build, spec.task
+    given = generate.solutions == "reference"
+    yield (
+        given and generate.samples_per_problem != 1,
+        f"generate.samples_per_problem: {generate.samples_per_problem} of generate.solutions 'reference', of which "
+        "each problem has one; set 1",
+    )
+    yield (
+        given and generate.reward_token != "none",
+        f"generate.reward_token: {generate.reward_token!r}, but nobody is asked for generate.solutions 'reference'; "
+        "set none",
+    )
+    yield (
+        task.hint and (task.postprocess == "none" or not build.textual_feedback or build.form == "supervised"),
+        f"task.hint: tells in the feedback what was cut, but task.postprocess is {task.postprocess!r}, "
+        f"build.textual_feedback {build.textual_feedback} and build.form {build.form!r}; set it to false or mend those",
+    )
+    yield (
+        task.execute_original and not task.hint,
+        "task.execute_original: true leaves nothing to task.postprocess but hints, and task.hint is false; set hint to "
+        "true, or postprocess to none",
     )
 
 
@@ -136,7 +162,7 @@ def _training(spec: RunSpec) -> Iterator[Rule]:
         f"{train.zero_stage}) or train.parameters to float32",
     )
     yield (
-        build.solution_ids == "generated" and task.postprocess != "none",
+        build.solution_ids == "generated" and task.rule() != "none",
         f"build.solution_ids: solutions cut by task.postprocess {task.postprocess!r} no longer match the sampled ids; "
         "set build.solution_ids to retokenized",
     )

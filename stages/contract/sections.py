@@ -99,6 +99,11 @@ class TaskSpec(Section):
     the official code does it, which also cuts at the first slash (`first_block_legacy`); for HumanEval `stop_words`,
     the usual rule, or the official code's, which drops the last block; `question` for few-shot prompts, `event` for
     event arguments."""
+    hint: bool = False
+    """Tell in the feedback what was cut and how to end instead. A success that was cut then has feedback too, and so
+    may stand behind a good token (LETI's runs trained with post-processing)."""
+    execute_original: bool = False
+    """Run and train on solutions as written; `postprocess` then only makes hints."""
     prompt_file: str | None = None
     """gsm8k_pal: file of exemplars in place of leti's own."""
     style: Literal["direct", "cot"] = "direct"
@@ -107,6 +112,10 @@ class TaskSpec(Section):
     """bbh: what counts as passed, the paper's prefix or substring match, or equality with the extracted answer."""
     tolerance: Annotated[float, Field(ge=0)] = 0.0
     """gsm8k_pal: by how much an answer may be off; 0 is the official code's equality, 0.001 is PaL's."""
+
+    def rule(self) -> CutName:
+        """Return the cut that is made before a solution runs, and is trained on."""
+        return "none" if self.execute_original else self.postprocess
 
 
 class Sampling(Section):
@@ -136,6 +145,8 @@ class GenerateSpec(Sampling):
     """`transformers` packs rows as tightly as it can; `static` draws the same samples with tensors of few, fixed
     shapes, which is what TPUs need; `vllm` is faster on GPUs but draws other samples; `scripted` replays solutions from
     `script` instead of asking a model."""
+    solutions: Literal["sampled", "reference"] = "sampled"
+    """What is trained on: solutions of the model, or the data set's own (the supervised baseline)."""
     script: str | None = None
     """JSONL of `{"problem_id", "solutions": [...]}` for the scripted engine."""
     batch_size: PositiveInt = 64
@@ -187,8 +198,11 @@ class FeedbackSpec(Section):
 
 
 class BuildSpec(Section):
-    """FCFT sequences and their packing."""
+    """Training sequences and their packing."""
 
+    form: Literal["conditioned", "supervised"] = "conditioned"
+    """`conditioned` is FCFT: reward token, feedback, prompt, solution. `supervised` is the baseline without either: the
+    tokenizer's first token, prompt, solution, end-of-sequence token."""
     textual_feedback: bool = True
     """False keeps the reward tokens and drops the text ("w/o textual feedback")."""
     append_eos: Literal["never", "ended", "ended_or_cut"] = "never"

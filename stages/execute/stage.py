@@ -53,7 +53,7 @@ def run(job: Job) -> None:
 
 def assemble(spec: RunSpec, problem: Problem, sample: Sample) -> Program:
     """Return the program of a sample: the solution cut and the prompt mended as the spec says."""
-    solution = cut(spec.task.postprocess, sample.solution)
+    solution = cut(spec.task.rule(), sample.solution)
     prompt = problem.prompt if problem.program_prompt is None else problem.program_prompt
     if spec.execute.reward_token_removal == "character_set":
         token = spec.model.tokens.as_tuple().reward(sample.reward_token)

@@ -9,7 +9,8 @@ from time import perf_counter
 from stages.contract.artifacts import Ref
 from stages.contract.records import Problem, RewardToken, Sample
 from stages.entrypoint import Job
-from stages.generate.engine import Completed, Request, load_engine
+from stages.generate.engine import Completed, Engine, Request, load_engine
+from stages.generate.reference import FILES, ReferenceEngine
 
 log = logging.getLogger("leti")
 
@@ -25,13 +26,21 @@ def generate(job: Job) -> None:
     spelled = job.spec.model.tokens.as_tuple().reward(token)
     requests = [_request(job, problem, spelled, sampling.samples_per_problem) for problem in share]
 
-    engine = load_engine(job.spec, job.run.fetch(checkpoint_ref, job.scratch))
+    engine = _engine(job, share)
     log.info("%d problems, %d samples each", len(share), sampling.samples_per_problem)
     clock = _Clock(job, total=len(requests) * sampling.samples_per_problem)
     completed = list(engine.generate(requests, sampling, clock.tick))
     job.counters |= {**engine.counters, **clock.counters()}
     inputs = (job.run.input(problems_ref), job.run.input(checkpoint_ref))
     job.commit_rows(job.outputs[0], _rows(requests, completed, token), inputs=inputs)
+
+
+def _engine(job: Job, share: Sequence[Problem]) -> Engine:
+    """Return what answers: the checkpoint's model, or in the training pass the data set itself if the spec says so."""
+    ref = Ref("checkpoint", job.iteration)
+    if job.sampling_pass.split == "train" and job.spec.generate.solutions == "reference":
+        return ReferenceEngine(share, job.run.fetch(ref, job.scratch, only=FILES))
+    return load_engine(job.spec, job.run.fetch(ref, job.scratch))
 
 
 def _request(job: Job, problem: Problem, spelled: str, samples: int) -> Request:

@@ -101,7 +101,10 @@ def _prepare(job: Job) -> None:
 
 def _problem(split: str, number: int) -> Problem:
     return Problem(
-        problem_id=f"{split}/{number}", prompt=f"def f{number}(x):", tests=(f"assert f{number}(2) == {number + 2}",)
+        problem_id=f"{split}/{number}",
+        prompt=f"def f{number}(x):",
+        tests=(f"assert f{number}(2) == {number + 2}",),
+        reference=f"    return x + {number}",
     )
 
 

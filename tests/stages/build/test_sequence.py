@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
+from stages.build.hint import QUOTED
 from stages.build.sequence import Encoder, Example, Segments, length, shorten
 from stages.contract.errors import ArtifactError, ModelError
 from stages.contract.prompts import SpecialTokens
@@ -16,6 +18,7 @@ from stages.contract.spec import RunSpec
 from tests.loop import judged_samples
 from tests.models import END, make_tokenizer
 
+GOLDEN = Path(__file__).parents[2] / "golden"
 PROMPT = '"""\nReturn one.\nassert f() == 1\n"""'
 FEEDBACK = 'Traceback (most recent call last):\n  File "<string>", line 7, in <module>\nAssertionError\n'
 SOLUTION = "\ndef f():\n    return 2\n"
@@ -93,6 +96,68 @@ def test_without_textual_feedback_the_reward_token_stays(folder: Path, tokenizer
 def test_a_failure_that_said_nothing_has_no_block(folder: Path, tokenizer: Tokenizer) -> None:
     example = encode(folder, make_spec(), judged(tokenizer, outcome="timed_out", feedback=""))
     assert spell(tokenizer, example) == f"<|bad|>{PROMPT}{SOLUTION}"
+
+
+SUPERVISED = {"form": "supervised", "solution_ids": "retokenized"}
+
+
+@pytest.mark.parametrize("outcome", ["passed", "failed"])
+def test_a_supervised_row_is_the_golden_file_whatever_the_verdict(
+    folder: Path, tokenizer: Tokenizer, outcome: str
+) -> None:
+    example = encode(folder, make_spec(**SUPERVISED), judged(tokenizer, outcome=outcome, finish_reason="length"))
+    assert spell(tokenizer, example) == (GOLDEN / "sequence-supervised.txt").read_text()
+    end = tokenizer.token_to_id(END)
+    assert example.ids[1:-1].tolist() == tokenizer.encode(PROMPT + SOLUTION).ids
+    assert (example.ids[0], example.ids[-1], example.first_target) == (end, end, 1)
+
+
+def test_a_tokenizer_without_a_first_token_begins_supervised_rows_with_its_last(tmp_path: Path) -> None:
+    make_tokenizer(tmp_path)
+    settings = json.loads((tmp_path / "tokenizer_config.json").read_text())
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({**settings, "bos_token": None}))
+    assert Encoder(tmp_path, make_spec(**SUPERVISED)).bos == 0
+    (tmp_path / "tokenizer_config.json").write_text("{}")
+    with pytest.raises(ModelError, match="eos_token is None"):
+        Encoder(tmp_path, make_spec(**SUPERVISED))
+
+
+def hinted(**task: Any) -> RunSpec:
+    given = {"postprocess": "first_block", "hint": True, **task}
+    return RunSpec.model_validate({"task": given, "build": {"solution_ids": "retokenized"}})
+
+
+@pytest.mark.parametrize("outcome", ["passed", "failed"])
+def test_a_hint_is_the_golden_file(folder: Path, tokenizer: Tokenizer, outcome: str) -> None:
+    example = encode(folder, hinted(), judged(tokenizer, outcome=outcome, solution=f"{SOLUTION}print(f())\n"))
+    assert spell(tokenizer, example) == (GOLDEN / f"sequence-hint-{outcome}.txt").read_text()
+    ids = example.ids.tolist()
+    assert ids[ids.index(tokenizer.token_to_id("<|/text_feedback|>")) - 1] == tokenizer.token_to_id(END)
+
+
+def test_what_was_not_cut_has_no_hint_and_what_was_is_trained_on_whole_where_it_ran_whole(
+    folder: Path, tokenizer: Tokenizer
+) -> None:
+    whole = judged(tokenizer, outcome="passed")
+    assert spell(tokenizer, encode(folder, hinted(), whole)) == f"<|good|>{PROMPT}{SOLUTION.rstrip()}"
+    cut = judged(tokenizer, outcome="passed", solution=f"{SOLUTION}print(f())\n")
+    text = spell(tokenizer, encode(folder, hinted(execute_original=True), cut))
+    assert text.endswith(
+        f"[print(f())]. End the solution there with {END}<|/text_feedback|>{PROMPT}{SOLUTION}print(f())\n"
+    )
+
+
+def test_a_hint_quotes_so_many_characters_and_no_special_token(folder: Path, tokenizer: Tokenizer) -> None:
+    rest = f"print('<|good|>{'x' * 200}')"
+    example = encode(folder, hinted(), judged(tokenizer, outcome="passed", solution=f"{SOLUTION}{rest}"))
+    assert f"[{rest[:QUOTED]}]" in spell(tokenizer, example)
+    assert example.ids.tolist().count(tokenizer.token_to_id("<|good|>")) == 1
+
+
+def test_a_long_traceback_loses_its_start_and_never_the_hint(folder: Path, tokenizer: Tokenizer) -> None:
+    spec = hinted().model_copy(update={"execute": hinted().execute.model_copy(update={"feedback_chars": 200})})
+    pair = judged(tokenizer, solution=f"{SOLUTION}print(f())\n", feedback="no " * 300)
+    assert f"there with {END}<|/text_feedback|>" in spell(tokenizer, encode(folder, spec, pair))
 
 
 def test_sampled_ids_are_trained_on_as_they_are(folder: Path, tokenizer: Tokenizer) -> None:

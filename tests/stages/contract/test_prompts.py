@@ -67,6 +67,12 @@ def test_parse_inverts_render(passed: bool, feedback: str, text: str, tokens: Sp
     assert parse(render(parts, tokens), tokens) == parts
 
 
+@given(st.booleans(), hostile, hostile)
+def test_where_a_run_has_hints_a_success_may_carry_feedback(passed: bool, feedback: str, text: str) -> None:
+    parts = Parts(passed, feedback, text)
+    assert parse(render(parts, TOKENS, hints=True), TOKENS, hints=True) == parts
+
+
 @given(st.lists(st.sampled_from([*TOKENS, "<\\|good|>", "a", "\n"]), max_size=6).map("".join))
 def test_render_inverts_parse_or_parse_refuses(sequence: str) -> None:
     try:

@@ -49,6 +49,13 @@ WITH: dict[str, dict[str, Any]] = {
     "build.pack_length": {"train.micro_batch_tokens": 32_768},
     "build.max_length": {"build.pack_length": 4096},
     "model.from_iteration": {"model.from_run": "first"},
+    "generate.solutions": {"generate.samples_per_problem": 1, "generate.reward_token": "none"},
+    "task.hint": {"task.postprocess": "first_block", "build.solution_ids": "retokenized"},
+    "task.execute_original": {
+        "task.postprocess": "first_block",
+        "task.hint": True,
+        "build.solution_ids": "retokenized",
+    },
     "feedback.keep_traceback": {"feedback.source": "linter"},
     "feedback.notes": {"feedback.source": "notes", "feedback.notes": "n.jsonl"},
     "feedback.missing": {"feedback.source": "notes", "feedback.notes": "n.jsonl"},
@@ -56,6 +63,16 @@ WITH: dict[str, dict[str, Any]] = {
 CONFLICTS: list[tuple[dict[str, Any], tuple[str, ...]]] = [
     ({"evaluate.k": [1, 17]}, ("evaluate.k", "17", "evaluate.samples_per_problem is 16", "raise it or drop that k")),
     ({"model.from_iteration": 3}, ("model.from_iteration", "3", "model.from_run")),
+    (
+        {"generate.solutions": "reference"},
+        ("generate.samples_per_problem", "128", "each problem has one", "set 1"),
+    ),
+    (
+        {"generate.solutions": "reference", "generate.samples_per_problem": 1},
+        ("generate.reward_token", "'good'", "set none"),
+    ),
+    ({"task.hint": True}, ("task.hint", "'none'", "set it to false")),
+    ({"task.execute_original": True}, ("task.execute_original", "hint is false", "postprocess to none")),
     ({"model.from_run": "a/b"}, ("model.from_run", "'a/b'", "leti-ctl runs")),
     ({"evaluate.k": []}, ("evaluate.k", "empty", "name at least one")),
     (

@@ -11,12 +11,14 @@ from pathlib import Path
 import pytest
 
 from stages.contract.artifacts import Part, Ref
-from stages.contract.errors import UsageError
+from stages.contract.errors import SpecError, UsageError
 from stages.contract.records import Problem, Sample
 from stages.contract.run import Run
 from stages.contract.spec import GenerateSpec, RunSpec
 from stages.contract.store import LocalStore
 from stages.entrypoint import Job
+from stages.generate.engine import Request
+from stages.generate.reference import ReferenceEngine
 from stages.generate.stage import generate
 from tests.conftest import StartStage
 from tests.loop import commit_checkpoint, commit_problems
@@ -51,6 +53,27 @@ def write_script(path: Path, problems: int, *solutions: str) -> str:
     lines = [{"problem_id": f"test/{number}", "solutions": solutions} for number in range(problems)]
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     return str(path)
+
+
+GIVEN = {"solutions": "reference", "samples_per_problem": 1, "reward_token": "none"}
+
+
+def test_references_are_taken_as_the_data_set_has_them(tmp_path: Path) -> None:
+    run, problems = make_run(tmp_path / "a", spec(**GIVEN))
+    taken = problems[0].model_copy(update={"reference": "def f(x):\r\n    return x\r\n"})
+    engine = ReferenceEngine([taken], run.fetch(Ref("checkpoint", 0), tmp_path))
+    request = Request(taken.problem_id, taken.prompt, "", (1,))
+    (answer,) = engine.generate([request], GenerateSpec(), lambda samples, tokens: None)
+    (one,) = answer.completions
+    assert one.text == "\ndef f(x):\r\n    return x\r\n" and one.finish_reason == "eos" and one.token_ids
+    (answer,) = engine.generate([request._replace(prompt="x\n")], GenerateSpec(), lambda samples, tokens: None)
+    assert answer.completions[0].text == taken.reference
+
+
+def test_a_data_set_without_solutions_cannot_be_the_training_data(tmp_path: Path) -> None:
+    run, problems = make_run(tmp_path / "a", spec(**GIVEN))
+    with pytest.raises(SpecError, match=f"{problems[0].problem_id} comes without a solution"):
+        run_parts(run, tmp_path)
 
 
 def test_rows_stand_in_problem_order_then_sample_order(tmp_path: Path) -> None:
