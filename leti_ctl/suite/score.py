@@ -93,7 +93,7 @@ class Scores:
         rows = self._metrics(wanted, number, cell.split)
         values = [figure(row, cell.figure, cell.listed) for row in rows]
         known = [each for each in values if isinstance(each, Value)]
-        return max(known) if known else values[0]
+        return max(known, key=lambda each: each.value) if known else values[0]
 
     def _over_iterations(self, cell: Cell, sources: Sequence[Wanted]) -> Value | Gap:
         run, *others = sources
