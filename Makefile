@@ -21,6 +21,7 @@ demo: .venv/ready ## install everything, then two real iterations on this machin
 
 test: .venv/ready ## every test that needs neither GPU nor cluster (under 15 minutes on 2 cores)
 	@sh scripts/runsc.sh gvisor
+	@sh scripts/chromium.sh
 	$(PYTEST) -q -n $(JOBS) -m "not slow and not soak" $(call AGAIN,"not slow and not soak")
 	$(PYTEST) -q -n $(JOBS) --dist loadfile -m "slow and not soak" $(call AGAIN,"slow and not soak")
 

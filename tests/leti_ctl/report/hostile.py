@@ -61,6 +61,16 @@ def _problem(number: int) -> Problem:
     )
 
 
+def words(number: int) -> str:
+    """Return everything that stands in a problem and in what was written for it."""
+    problem = _problem(number)
+    pairs = [_pair(iteration, problem, each) for iteration in range(ITERATIONS + 1) for each in range(SAMPLES)]
+    executed = {each.feedback for _, each in pairs[: ITERATIONS * SAMPLES]}
+    return "\n".join(
+        [problem.prompt, *problem.tests, problem.reference, *executed, *(each.solution for each, _ in pairs)]
+    )
+
+
 def outcome(iteration: int, problem: int, sample: int) -> tuple[str, str | None]:
     """Return how a sample ends: problem 0 is learned, problem 1 forgotten, 2 never solved, 3 always."""
     if sample:
