@@ -96,12 +96,15 @@ _EXITS = {"exit", "quit", "sys.exit", "os._exit", "os.abort", "os.kill", "System
 _COMPARES = {f"__{name}__" for name in ("eq", "ne", "lt", "le", "gt", "ge", "bool", "instancecheck", "getattribute")}
 _INSPECTS = {
     "_getframe", "settrace", "setprofile", "currentframe", "__builtins__", "__globals__", "__code__", "__closure__",
-    "__subclasses__", "__self__", "__import__", "builtins", "inspect", "gc", "importlib", "sys.modules",
+    "__subclasses__", "__import__", "sys.modules",
 }  # fmt: skip
+_INSPECTING = {"builtins", "inspect", "gc", "importlib"}
+"""Modules; as names they are too common."""
 _REACHES = {"os", "subprocess", "socket", "signal", "atexit", "ctypes", "shutil", "multiprocessing", "_thread"}
 _SWALLOWS = {"AssertionError", "BaseException", "SystemExit"}
 _SUSPECT = frozenset(
-    {name.rpartition(".")[2] for name in _EXITS | _COMPARES | _INSPECTS | _REACHES | _SWALLOWS} | {"except"}
+    {name.rpartition(".")[2] for name in _EXITS | _COMPARES | _INSPECTS | _INSPECTING | _REACHES | _SWALLOWS}
+    | {"except"}
 )
 _WORD = re.compile(r"\w+")
 
@@ -139,7 +142,7 @@ def _signs(node: ast.AST) -> Iterator[str]:
         yield from _imported(node)
     elif isinstance(node, ast.Name | ast.Attribute):
         dotted = _dotted(node)
-        if dotted in _INSPECTS or dotted.rpartition(".")[2] in _INSPECTS - {"gc", "inspect", "builtins", "importlib"}:
+        if {dotted, dotted.rpartition(".")[2]} & _INSPECTS:
             yield "inspects"
 
 
@@ -148,7 +151,7 @@ def _imported(node: ast.Import | ast.ImportFrom) -> Iterator[str]:
     tops = {module.partition(".")[0] for module in modules}
     if tops & _REACHES:
         yield "reaches"
-    if tops & _INSPECTS:
+    if tops & _INSPECTING:
         yield "inspects"
 
 

@@ -11,14 +11,16 @@ from leti_ctl.report.plot import (
     Row,
     Spec,
     clear,
+    facts_of,
     figure,
     hover,
     in_panels,
     iterations,
     percent,
+    reported_pass,
     rounded,
     run_color,
-    selected_pass,
+    selected,
     several,
     shown_percent,
 )
@@ -37,31 +39,27 @@ def learning(data: Data) -> Spec | None:
     rows = _of(data, "scores", metric=metric)
     if not rows:
         return None
-    best = {(row["run"], row["pass"]): row for row in sorted(rows, key=lambda row: (row["value"], -row["iteration"]))}
     for row in rows:
-        row["mark"] = shown_percent(row["value"]) if best[row["run"], row["pass"]] is row else None
-    subtitle = f"{metric} of every iteration's model; bands are 95% intervals over problems, rings the best"
+        best = facts_of(data, row["run"])["best"]
+        row["mark"] = shown_percent(row["value"]) if best and best["iteration"] == row["iteration"] else None
+    where = " and ".join(sorted({run["best"]["selected_on"] for run in data["runs"] if run["best"]}))
+    ring = f", rings the model selected on {where}" if where else ""
+    subtitle = f"{metric} of every iteration's model; bands are 95% intervals over problems{ring}"
     layers: list[Spec] = [_band(data), *_line(data), _ring(data), _label(data)]
     passes = _ranked_passes(rows)
     return figure(_rise(data, metric), subtitle, in_panels(rows, "pass", layers, Grid(panels=passes)))
 
 
 def pass_at_k(data: Data) -> Spec | None:
-    """pass@k against k: the base model, and each run's last model."""
+    """pass@k against k: each run's base model and the one it selected."""
     rows = [row for row in _of(data, "scores") if row["k"] is not None]
     if len({row["k"] for row in rows}) < 2:
         return None
-    kept = []
-    for run in {row["run"]: None for row in rows}:
-        numbers = [row["iteration"] for row in rows if row["run"] == run and row["pass"] == selected_pass(data, run)]
-        for row in rows:
-            if row["run"] == run and numbers and row["iteration"] in (min(numbers), max(numbers)):
-                kept.append({**row, "model": "first" if row["iteration"] == min(numbers) else "last"})
-    kept = [row for row in kept if row["pass"] == selected_pass(data, row["run"])]
+    kept = [each for run in dict.fromkeys(row["run"] for row in rows) for each in _first_and_selected(data, run, rows)]
     ks = sorted({row["k"] for row in kept})
     x = {"field": "k", "type": "quantitative", "scale": {"type": "log", "base": 2, "nice": False},
          "axis": {"values": ks, "title": "k (samples drawn per problem)", "format": "d"}}  # fmt: skip
-    dash = {"field": "model", "type": "nominal", "scale": {"domain": ["last", "first"], "range": [[1, 0], [4, 4]]},
+    dash = {"field": "model", "type": "nominal", "scale": {"domain": ["selected", "base"], "range": [[1, 0], [4, 4]]},
             "legend": {"title": None, "symbolStrokeColor": "#7B8794"}}  # fmt: skip
     shared = {"x": x, "y": percent("value", "pass@k"), "color": run_color(data), "detail": {"field": "model"}}
     tip = hover("run", "model", "iteration", "k", value="%", low="%", high="%")
@@ -73,7 +71,7 @@ def pass_at_k(data: Data) -> Spec | None:
     ]  # fmt: skip
     where = kept[0]["pass"]
     title = f"More samples solve more: pass@k on {where}, before and after"
-    subtitle = "Dashed: the base model; solid: the run's last model; bars are 95% intervals over problems"
+    subtitle = "Dashed: the base model; solid: the model the run selected; bars are 95% intervals over problems"
     body = {"data": {"values": rounded(kept)}, "width": 520, "height": 260, "layer": layers}
     return figure(title, subtitle, body)
 
@@ -85,7 +83,7 @@ def efficiency(data: Data) -> Spec | None:
         {"run": row["run"], "iteration": row["iteration"], "effort": title, "x": row[name], "value": row["value"],
          "low": row["low"], "high": row["high"]}
         for row in _of(data, "efficiency", metric=metric)
-        if row["pass"] == selected_pass(data, row["run"])
+        if row["pass"] == reported_pass(data, row["run"])
         for name, title in EFFORTS.items()
     ]  # fmt: skip
     if len({row["iteration"] for row in rows}) < 2:
@@ -99,7 +97,7 @@ def efficiency(data: Data) -> Spec | None:
         {"mark": {"type": "point"}, "encoding": {
             "x": x, "y": percent("value", metric), "color": run_color(data), **tip}},
     ]  # fmt: skip
-    where = selected_pass(data, rows[0]["run"])
+    where = reported_pass(data, rows[0]["run"])
     subtitle = "Every point is one iteration's model; the axes count all that was spent before it was scored"
     body = in_panels(rows, "effort", layers, Grid(panels=list(EFFORTS.values()), columns=2, apart=("x",), height=170))
     return figure(f"What {metric} on {where} costs: {_cheapest(data, metric)}", subtitle, body)
@@ -149,6 +147,13 @@ def seeds(data: Data) -> Spec | None:
     counts = " and ".join(sorted({f"{row['seeds']} seeds" for row in rows}))
     subtitle = f"Mean over {counts}; bands are one standard deviation"
     return figure(f"How much the seed decides: {metric}", subtitle, in_panels(rows, "pass", layers))
+
+
+def _first_and_selected(data: Data, run: str, rows: Iterable[Row]) -> list[Row]:
+    mine = [row for row in rows if row["run"] == run and row["pass"] == reported_pass(data, run)]
+    there = [row["iteration"] for row in mine]
+    models = {"base": 0, "selected": selected(data, run, there)} if there else {}
+    return [{**row, "model": name} for name, number in models.items() for row in mine if row["iteration"] == number]
 
 
 def _of(data: Data, table: str, **wanted: Any) -> list[Row]:
@@ -210,16 +215,19 @@ def _rise(data: Data, metric: str) -> str:
 
 
 def _change(data: Data, metric: str) -> str:
-    """`on test: 2% → 44%`, or per run where there are several."""
+    """`on test: 2% → 44% at iteration 7`, from the base model to the selected one; per run where there are several."""
     told: list[str] = []
     for run in data["runs"]:
-        where = selected_pass(data, run["run"])
+        where = reported_pass(data, run["run"])
         rows = [row for row in _of(data, "scores", metric=metric, run=run["run"]) if row["pass"] == where]
-        if rows:
-            first, last = (pick(rows, key=lambda row: row["iteration"])["value"] for pick in (min, max))
+        values = {row["iteration"]: shown_percent(row["value"]) for row in rows}
+        if values:
+            chosen = selected(data, run["run"], values)
+            ends = [values[number] for number in dict.fromkeys((min(values), chosen))]
             name = f"{clear(run['run'])} " if several(data) else f"on {where}: "
+            at = "" if several(data) or len(ends) == 1 else f" at iteration {chosen}"
             # No break within a run's words.
-            told.append(f"{name}{shown_percent(first)} → {shown_percent(last)}".replace(" ", "\u00a0"))
+            told.append(f"{name}{' → '.join(ends)}{at}".replace(" ", "\u00a0"))
     return ("on held-out problems: " if several(data) else "") + ", ".join(told[:3]) + (", …" if told[3:] else "")
 
 
@@ -227,7 +235,7 @@ def _cheapest(data: Data, metric: str) -> str:
     """Which run reaches what all reach with the fewest steps, in words."""
     reached: dict[str, list[Row]] = {}
     for row in _of(data, "efficiency", metric=metric):
-        if row["pass"] == selected_pass(data, row["run"]):
+        if row["pass"] == reported_pass(data, row["run"]):
             reached.setdefault(row["run"], []).append(row)
     goal = min(max(row["value"] for row in rows) for rows in reached.values())
     steps = {run: min(row["steps"] for row in rows if row["value"] >= goal) for run, rows in reached.items()}

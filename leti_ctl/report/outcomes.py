@@ -16,8 +16,8 @@ from leti_ctl.report.plot import (
     in_panels,
     iterations,
     percent,
+    reported_pass,
     run_color,
-    selected_pass,
     several,
     shown_percent,
 )
@@ -34,7 +34,7 @@ FEW = 3
 
 def errors(data: Data) -> Spec | None:
     """Shares of outcomes over iterations, stacked (paper, Figure 3): one panel per run, of the pass it is judged by."""
-    rows = [row for row in data["tables"]["outcomes"] if row["pass"] == selected_pass(data, row["run"])]
+    rows = [row for row in data["tables"]["outcomes"] if row["pass"] == reported_pass(data, row["run"])]
     if not rows:
         return None
     names = _commonest(rows)
@@ -56,7 +56,7 @@ def errors(data: Data) -> Spec | None:
 
 def feedback(data: Data) -> Spec | None:
     """Kinds of feedback over iterations as a heat map: which mistakes are learned away, which stay."""
-    rows = [row for row in data["tables"]["feedback"] if row["pass"] == selected_pass(data, row["run"])]
+    rows = [row for row in data["tables"]["feedback"] if row["pass"] == reported_pass(data, row["run"])]
     if not rows:
         return None
     kinds = _ranked_kinds(rows, MOST_KINDS if not several(data) else max(8, MOST_KINDS // several(data)))
@@ -118,7 +118,7 @@ def length(data: Data) -> Spec | None:
          "low": row["p10"] if name == "mean_tokens" else None, "high": row["p90"] if name == "mean_tokens" else None}
         for row in rows
         for name, what in (("mean_tokens", "tokens per solution"), ("eos_rate", "share the model ended itself"))
-        if row["pass"] == selected_pass(data, row["run"])
+        if row["pass"] == reported_pass(data, row["run"])
     ]  # fmt: skip
     if not long:
         return None
@@ -212,7 +212,7 @@ def _errors_title(data: Data, rows: Sequence[Row]) -> str:
 
 
 def _feedback_title(data: Data) -> str:
-    rows = [row for row in data["tables"]["learned"] if row["pass"] == selected_pass(data, row["run"])]
+    rows = [row for row in data["tables"]["learned"] if row["pass"] == reported_pass(data, row["run"])]
     told = []
     for run in data["runs"][:3]:
         mine = [row for row in rows if row["run"] == run["run"]]
@@ -230,7 +230,7 @@ def _canary_title(data: Data) -> str:
 
 def _length_title(data: Data, rows: Sequence[Row]) -> str:
     run = data["runs"][0]["run"]
-    mine = [row for row in rows if row["run"] == run and row["pass"] == selected_pass(data, run)]
+    mine = [row for row in rows if row["run"] == run and row["pass"] == reported_pass(data, run)]
     if not mine:
         return "Length of solutions"
     whose = f" ({clear(run)})" if several(data) else ""

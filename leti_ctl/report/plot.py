@@ -112,12 +112,21 @@ def hover(*fields: str, **numbers: str) -> Spec:
     return {"tooltip": shown}
 
 
-def selected_pass(data: Data, run: str) -> str:
-    """Return the pass a run is judged by: the first of the split it selects on, else the first held-out pass."""
-    facts = next(each for each in data["runs"] if each["run"] == run)
-    names = [each["name"] for each in facts["passes"] if each["split"] == facts["spec"]["evaluate"]["select_on"]]
-    held_out = [each["name"] for each in facts["passes"] if each["split"] != "train"]
-    return str([*names, *held_out, "train"][0])
+def facts_of(data: Data, run: str) -> Row:
+    """Return what the data tells about a run beside its rows."""
+    return dict(next(each for each in data["runs"] if each["run"] == run))
+
+
+def reported_pass(data: Data, run: str) -> str:
+    """Return the pass a run is reported by: the first over the test split, else over validation, else training."""
+    splits = {"test": 0, "validation": 1, "train": 2}
+    return str(min(facts_of(data, run)["passes"], key=lambda each: splits[each["split"]])["name"])
+
+
+def selected(data: Data, run: str, there: Iterable[int]) -> int:
+    """Return the iteration whose model the run selected, of those there are; the last of them while it has none."""
+    numbers, best = list(there), facts_of(data, run)["best"]
+    return best["iteration"] if best and best["iteration"] in numbers else max(numbers)
 
 
 def several(data: Data) -> int:

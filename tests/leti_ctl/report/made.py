@@ -48,6 +48,10 @@ class Scene:
     changes: dict[str, Any] = field(default_factory=dict)
     """Further sections of the spec."""
 
+    def ks(self) -> list[int]:
+        """Return the k of pass@k."""
+        return sorted({1, self.samples // 2, self.samples})
+
     def spec(self) -> RunSpec:
         """Return the run's spec."""
         sampled = {"samples_per_problem": self.samples, "parts": self.parts}
@@ -58,7 +62,12 @@ class Scene:
             "execute": {"sandbox": "process", "workers": 1},
             "build": {"max_length": 512, "pack_length": 512},
             "train": {"objective": "fcft", "epochs": 1, "batch_size": self.samples, "micro_batch_tokens": 1024},
-            "evaluate": {**sampled, "k": sorted({1, self.samples // 2, self.samples}), "bootstrap_resamples": 100},
+            "evaluate": {
+                "splits": ["test"],
+                **sampled,
+                "k": sorted({1, self.samples // 2, self.samples}),
+                "bootstrap_resamples": 100,
+            },
         }
         for name, section in self.changes.items():
             data[name] = {**data.get(name, {}), **section} if isinstance(section, dict) else section

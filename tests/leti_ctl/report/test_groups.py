@@ -1,0 +1,24 @@
+"""Runs that differ in nothing but the seed."""
+
+from __future__ import annotations
+
+import pytest
+
+from leti_ctl.report import groups
+from stages.contract.spec import RunSpec
+
+
+def test_only_runs_that_differ_in_the_seed_alone_are_a_group() -> None:
+    specs = {
+        "a": RunSpec(seed=1),
+        "b": RunSpec(seed=2, iterations=3),
+        "c": RunSpec.model_validate_json('{"seed": 1, "build": {"textual_feedback": false}}'),
+    }
+    assert groups.group(specs) == [{"group": "a", "runs": ["a", "b"], "seeds": [1, 2]}]
+
+
+def test_mean_and_deviation_are_over_the_runs_of_a_group() -> None:
+    place = {"iteration": 1, "pass": "test", "split": "test", "metric": "pass@1", "k": 1}
+    scores = [{"run": name, "value": value, **place} for name, value in (("a", 0.2), ("b", 0.4), ("x", 0.9))]
+    (row,) = groups.rows([{"group": "a", "runs": ["a", "b"], "seeds": [1, 2]}], scores)
+    assert row == {"group": "a", **place, "mean": pytest.approx(0.3), "sd": pytest.approx(0.1414213562), "seeds": 2}
