@@ -58,7 +58,7 @@ CROSSINGS = [
     _lie("H3 long name", "chr(233) * 1390000"),
     _lie("H3 surrogate in a name", "chr(0xd800)"),
     _lie("H3 no name of a class", "chr(0) * 2", number="1"),
-    _lie("H3 many frames", "'A'", frames="[[n % 2, 'f', 1, 1, 1, True] for n in range(200000)]"),
+    _lie("H3 many frames", "'A'", frames="[[n % 2, 'f', 1, 1, 1, True] for n in range(20000)]"),
     Attack(
         "H4 exit while the tests print it",
         "import os\nclass L:\n    def __str__(self): os._exit(0)\n    __repr__ = __str__\ndef f(x): return L()",
