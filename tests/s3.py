@@ -80,7 +80,11 @@ class S3Server:
     def fill(self, bucket: str, keys: Iterable[str]) -> None:
         """Put empty objects into a bucket past HTTP, for tests that need very many."""
         for key in keys:
-            s3_backends[DEFAULT_ACCOUNT_ID]["aws"].put_object(bucket, key, b"")
+            self.put(bucket, key, b"")
+
+    def put(self, bucket: str, key: str, data: bytes) -> None:
+        """Put an object into a bucket past HTTP."""
+        s3_backends[DEFAULT_ACCOUNT_ID]["aws"].put_object(bucket, key, data)
 
     def _answer(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         method, path = environ["REQUEST_METHOD"], environ["PATH_INFO"]

@@ -1,13 +1,13 @@
 """Objects in S3 and what speaks its language: AWS, Google Cloud Storage, MinIO, Ceph. The home of boto3.
 
-Integrity. Every body that is written carries its SHA-256 as S3's additional checksum, which the server verifies before
-it takes the object or part, and which small objects are verified with again when they are read. A server that does not
-answer with that checksum does not know it; it gets Content-MD5, which all verify. What is read in pieces is verified by
-the reader, who has the digest of the whole from the part record.
+Integrity. Every body that is written carries one of S3's additional checksums, which the server verifies before it
+takes the object or piece: SHA-256 where the object goes up whole, which is verified with it again when it is read;
+CRC32 where it goes up in pieces, since its SHA-256 is taken once, for its name and part record, and verified by whoever
+reads it. A server that does not answer with that checksum does not know it; it gets Content-MD5, which all verify.
 
 Large objects go up and come down in pieces of `PIECE_BYTES`, `AHEAD` of them at once; memory is bounded by their
-product. A process that is killed in the middle of an upload leaves pieces that no listing of objects shows: give
-the bucket a lifecycle rule that aborts incomplete multipart uploads after some days.
+product. A process that is killed in the middle of an upload leaves pieces that no listing of objects shows: `leti-ctl
+gc` finds those of a run; give the bucket a lifecycle rule that aborts incomplete multipart uploads after some days.
 
 Conditional writes: `If-None-Match: *`, on Google its own condition (see `gcs.py`). `Run.create` refuses a server that
 ignores both, since nothing else there tells the first writer from the second.
@@ -37,18 +37,14 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from stages.contract import gcs, retry
 from stages.contract.errors import StoreError, UsageError
-from stages.contract.store import CHUNK_BYTES, Entry, Store, check_key, check_prefix
-from stages.contract.wire import Answer, Wire
+from stages.contract.multipart import AHEAD, PIECE_BYTES, Multipart, md5, unfinished
+from stages.contract.store import CHUNK_BYTES, Entry, Leftover, Store, check_key, check_prefix
+from stages.contract.wire import Answer, Body, Wire
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
 
 T = TypeVar("T")
-PIECE_BYTES = 8 << 20
-AHEAD = 6
-"""Pieces of one object that are on their way at once."""
-MOST_PIECES = 10_000
-"""Of one upload: a limit of S3. Objects above 80 GB go up in larger pieces."""
 CONNECTIONS = 48
 CONFLICT_TRIES = 5
 LOST = ("PreconditionFailed", "412")
@@ -94,7 +90,7 @@ class S3Store(Store):
             raise UsageError(f"store {uri!r}: the options are {', '.join(OPTIONS)}; drop the rest")
         self.client = self._connect(options)
         self.sums = not self.is_google
-        """Whether the server is known or hoped to verify SHA-256 checksums."""
+        """Whether the server is known or hoped to verify additional checksums."""
         self.wire = Wire()
         for name in ("GetObject", "PutObject"):
             self.client.meta.events.register(f"before-send.s3.{name}", self.wire.watch)
@@ -127,7 +123,7 @@ class S3Store(Store):
             with closing(answer["Body"]) as body:
                 return body.read()
 
-        return self._ask(key, read)
+        return self.ask(key, read)
 
     def put_if_absent(self, key: str, data: bytes) -> bool:
         writer = secrets.token_hex(16)
@@ -147,7 +143,7 @@ class S3Store(Store):
     def upload(self, key: str, path: Path) -> None:
         size = path.stat().st_size
         if size > PIECE_BYTES:
-            self._upload_pieces(key, path, size)
+            Multipart(self, key, self._full(key)).upload(path, size)
         else:
             data = path.read_bytes()
             if not self._put_quickly(key, data):
@@ -157,7 +153,7 @@ class S3Store(Store):
         check_prefix(prefix)
         more: Any = {}
         while more is not None:
-            page = self._ask(prefix, lambda more=more: self._page(prefix, more))  # type: ignore[misc]
+            page = self.ask(prefix, lambda more=more: self._page(prefix, more))  # type: ignore[misc]
             for item in page.get("Contents", ()):
                 yield Entry(item["Key"].removeprefix(self.root), item["Size"], item["LastModified"].timestamp())
             more = {"ContinuationToken": page["NextContinuationToken"]} if page.get("IsTruncated") else None
@@ -165,12 +161,22 @@ class S3Store(Store):
     def size(self, key: str) -> int | None:
         # Not HEAD: its answers carry no body, so a missing bucket would look like a missing key.
         full = self._full(key)
-        page = self._ask(key, lambda: self.client.list_objects_v2(Bucket=self.bucket, Prefix=full, MaxKeys=1))
+        page = self.ask(key, lambda: self.client.list_objects_v2(Bucket=self.bucket, Prefix=full, MaxKeys=1))
         return next((item["Size"] for item in page.get("Contents", ()) if item["Key"] == full), None)
 
     def delete(self, key: str) -> None:
         full = self._full(key)
-        self._ask(key, lambda: self.client.delete_object(Bucket=self.bucket, Key=full))
+        self.ask(key, lambda: self.client.delete_object(Bucket=self.bucket, Key=full))
+
+    def leftovers(self, prefix: str) -> Iterator[Leftover]:
+        check_prefix(prefix)
+        for found in unfinished(self, self.root + prefix):
+            yield found._replace(key=found.key.removeprefix(self.root))
+
+    def discard(self, leftover: Leftover) -> None:
+        where: Any = {"Bucket": self.bucket, "Key": self._full(leftover.key), "UploadId": leftover.name}
+        with suppress(KeyError):
+            self.ask(leftover.key, lambda: self.client.abort_multipart_upload(**where))
 
     def _connect(self, options: dict[str, str]) -> S3Client:
         style: Any = {"payload_signing_enabled": False, "addressing_style": options.get("addressing", "auto")}
@@ -219,7 +225,8 @@ class S3Store(Store):
 
             client.meta.events.register("before-send.s3.PutObject", to_google)
 
-    def _ask(self, key: str, send: Callable[[], T], *, passing: tuple[str, ...] = ()) -> T:
+    def ask(self, key: str, send: Callable[[], T], *, passing: tuple[str, ...] = ()) -> T:
+        """Return what a request returns, sent again while that may help; errors of a `passing` code are raised as are."""
         return retry.ask(send, lambda error: retry.explain(error, self.uri, key), passing=passing)
 
     def _full(self, key: str) -> str:
@@ -250,7 +257,7 @@ class S3Store(Store):
                     got.extend(chunk)
 
         try:
-            self._ask(key, read, passing=EMPTY)
+            self.ask(key, read, passing=EMPTY)
         except ClientError:
             return Piece(b"", 0, "")
         assert seen is not None
@@ -276,15 +283,16 @@ class S3Store(Store):
                 "ChecksumAlgorithm": "SHA256",
                 "ChecksumSHA256": b64encode(hashlib.sha256(data).digest()).decode(),
             }
-        return {"ContentMD5": b64encode(hashlib.md5(data, usedforsecurity=False).digest()).decode()}
+        return md5(data)
 
     def _put_quickly(self, key: str, data: bytes) -> bool:
         """Write an object without boto3 if all goes well and the server says that it has verified the checksum."""
         if not self.sums:
             return False
-        checksum = b64encode(hashlib.sha256(data).digest()).decode()
+        digest = hashlib.sha256(data).digest()
+        checksum = b64encode(digest).decode()
         headers = {"x-amz-checksum-sha256": checksum, "x-amz-sdk-checksum-algorithm": "SHA256"}
-        answer = self.wire.send("PUT", self._full(key), headers, self.credentials, data)
+        answer = self.wire.send("PUT", self._full(key), headers, self.credentials, Body(data, digest.hex()))
         return answer is not None and answer.headers.get("x-amz-checksum-sha256") == checksum
 
     def _put(self, key: str, data: bytes, **more: Any) -> None:
@@ -295,12 +303,12 @@ class S3Store(Store):
 
         unknown = UNKNOWN_HEADER if self.sums else ()
         try:
-            answer = self._ask(key, send, passing=(*LOST, *CONFLICT, *unknown))
+            answer = self.ask(key, send, passing=(*LOST, *CONFLICT, *unknown))
         except ClientError as error:
             if retry.code(error) not in unknown:
                 raise
             self.sums = False
-            answer = self._ask(key, send, passing=(*LOST, *CONFLICT))
+            answer = self.ask(key, send, passing=(*LOST, *CONFLICT))
         self.wire.learn(full)
         if hoped and "ChecksumSHA256" not in answer:
             self._distrust(key, data)
@@ -311,50 +319,11 @@ class S3Store(Store):
         if b"".join(self.stream(key)) != data:
             raise StoreError(f"store {self.uri}: {key} is not what was written; try again")
 
-    def _upload_pieces(self, key: str, path: Path, size: int) -> None:
-        step = max(PIECE_BYTES, -(-size // MOST_PIECES))
-        where: Any = {"Bucket": self.bucket, "Key": self._full(key)}
-        how: Any = {"ChecksumAlgorithm": "SHA256"} if self.sums else {}
-        upload = self._ask(key, lambda: self.client.create_multipart_upload(**where, **how))
-        where["UploadId"] = upload["UploadId"]
-        try:
-            with ThreadPoolExecutor(AHEAD) as pool, open(path, "rb") as file:
-
-                def send(number: int) -> Any:
-                    data = os.pread(file.fileno(), step, number * step)
-                    return self._send_piece(key, where, number + 1, data)
-
-                pieces = list(pool.map(send, range(-(-size // step))))
-            self._complete(key, where, pieces, size)
-        except BaseException:
-            with suppress(Exception):
-                self.client.abort_multipart_upload(**where)
-            raise
-
-    def _send_piece(self, key: str, where: Any, number: int, data: bytes) -> Any:
-        hoped, checksum = self.sums, self._checksum(data)
-        answer: Any = self._ask(key, lambda: self.client.upload_part(**where, PartNumber=number, Body=data, **checksum))
-        if hoped and "ChecksumSHA256" not in answer:
-            self.sums = False
-            return self._send_piece(key, where, number, data)
-        known = {"ChecksumSHA256": checksum["ChecksumSHA256"]} if "ChecksumSHA256" in checksum else {}
-        return {"PartNumber": number, "ETag": answer["ETag"], **known}
-
-    def _complete(self, key: str, where: Any, pieces: Any, size: int) -> None:
-        try:
-            whole: Any = {"Parts": pieces}
-            send = lambda: self.client.complete_multipart_upload(**where, MultipartUpload=whole)  # noqa: E731
-            self._ask(key, send, passing=("NoSuchUpload",))
-        except ClientError as error:
-            # The reply to a completion that succeeded can be lost; the key names its content.
-            if self.size(key) != size:
-                raise retry.explain(error, self.uri, key) from error
-
     def _writer(self, key: str) -> str | None:
         """Return who wrote the object, "" where it does not say, or None when there is none."""
         full = self._full(key)
         try:
-            head = self._ask(key, lambda: self.client.head_object(Bucket=self.bucket, Key=full))
+            head = self.ask(key, lambda: self.client.head_object(Bucket=self.bucket, Key=full))
         except KeyError:
             return None
         return head["Metadata"].get("writer", "")
@@ -369,8 +338,10 @@ def _is_intact(answer: Answer) -> bool:
 def _send_at_once(params: Any, **_: Any) -> None:
     """Do not ask the server whether it will take a small body: that costs a round trip, and saves nothing."""
     body = params.get("body")
-    if isinstance(body, BytesIO) and body.getbuffer().nbytes <= CHUNK_BYTES:
+    if isinstance(body, BytesIO) and body.seek(0, os.SEEK_END) <= CHUNK_BYTES:
         params["headers"].pop("Expect", None)
+    if isinstance(body, BytesIO):
+        body.seek(0)
 
 
 def _chunks(data: bytes) -> Iterator[bytes]:

@@ -24,6 +24,8 @@ from urllib.parse import urlsplit
 from stages.contract.errors import UsageError
 
 CHUNK_BYTES = 1 << 20
+STAGED = ".staged-"
+"""How files begin that are not objects yet."""
 NO_HARD_LINKS = (errno.EPERM, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
 
 
@@ -35,6 +37,17 @@ class Entry(NamedTuple):
     """Bytes."""
     modified: float
     """Seconds since the epoch, by the store's clock."""
+
+
+class Leftover(NamedTuple):
+    """What a writer that was killed left of an object that is not there: pieces, or a file under another name."""
+
+    key: str
+    """Of the object, or of the folder it was to be in."""
+    name: str
+    """What tells it from others of the key; the store's own business."""
+    modified: float
+    """When its writer began, seconds since the epoch."""
 
 
 class Store(ABC):
@@ -73,6 +86,14 @@ class Store(ABC):
     @abstractmethod
     def delete(self, key: str) -> None:
         """Remove an object; nothing happens when there is none. For control objects and garbage only."""
+
+    @abstractmethod
+    def leftovers(self, prefix: str) -> Iterator[Leftover]:
+        """Yield what killed writers, and those still at work, have begun of keys that start with `prefix`."""
+
+    @abstractmethod
+    def discard(self, leftover: Leftover) -> None:
+        """Remove a leftover; nothing happens when it is gone."""
 
     def get(self, key: str) -> bytes:
         """Return a small object whole; `KeyError` when there is none."""
@@ -116,7 +137,7 @@ class LocalStore(Store):
         found: list[str] = []
         for folder, _, names in os.walk(start, onerror=_unless_missing):
             base = Path(folder).relative_to(self.root)
-            found += [(base / name).as_posix() for name in names if not name.startswith(".staged-")]
+            found += [(base / name).as_posix() for name in names if not name.startswith(STAGED)]
         for key in sorted(key for key in found if key.startswith(prefix)):
             with suppress(FileNotFoundError):  # deleted since
                 status = (self.root / key).stat()
@@ -130,6 +151,18 @@ class LocalStore(Store):
         path = self._path(key)
         if path.is_file():
             path.unlink(missing_ok=True)
+
+    def leftovers(self, prefix: str) -> Iterator[Leftover]:
+        check_prefix(prefix)
+        start = self.root / prefix.rpartition("/")[0]
+        for path in sorted(start.rglob(f"{STAGED}*")):
+            folder = path.parent.relative_to(self.root).as_posix()
+            with suppress(FileNotFoundError):  # published since
+                if f"{folder}/".startswith(prefix):
+                    yield Leftover(folder, path.name, path.stat().st_mtime)
+
+    def discard(self, leftover: Leftover) -> None:
+        (self._path(leftover.key) / leftover.name).unlink(missing_ok=True)
 
     def local_path(self, key: str) -> Path | None:
         return self._path(key)
@@ -165,7 +198,7 @@ class _Staged:
 
     def __enter__(self) -> tuple[Path, Path]:
         self.target.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=".staged-", dir=self.target.parent)
+        handle, name = tempfile.mkstemp(prefix=STAGED, dir=self.target.parent)
         os.close(handle)
         os.chmod(name, 0o644)
         self.staged = Path(name)

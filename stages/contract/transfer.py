@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from stages.contract.artifacts import DataObject
 from stages.contract.errors import ArtifactError, StoreError
-from stages.contract.store import CHUNK_BYTES, Store
+from stages.contract.store import Store
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -90,7 +90,7 @@ def fault(item: DataObject, path: Path) -> str | None:
 def digest_file(path: Path) -> tuple[str, int]:
     """Return a file's SHA-256 and size."""
     with open(path, "rb") as file:
-        return digest_of(iter(lambda: file.read(CHUNK_BYTES), b""))
+        return hashlib.file_digest(file, "sha256").hexdigest(), file.tell()
 
 
 def digest_of(chunks: Iterable[bytes]) -> tuple[str, int]:

@@ -26,7 +26,6 @@ from urllib.parse import quote, urlsplit
 from botocore.credentials import Credentials
 from botocore.httpsession import get_cert_path
 
-NOTHING = hashlib.sha256(b"").hexdigest()
 IDLE = 48
 """Connections kept for the next request."""
 TIMEOUT = 60.0
@@ -40,6 +39,20 @@ class Answer(NamedTuple):
     headers: Mapping[str, str]
     """By name in lower case."""
     body: bytes
+
+
+UNSIGNED = "UNSIGNED-PAYLOAD"
+
+
+class Body(NamedTuple):
+    """What is sent."""
+
+    data: bytes | memoryview
+    sha256: str
+    """In hexadecimal, or `UNSIGNED` where a header that is signed has another checksum."""
+
+
+EMPTY = Body(b"", hashlib.sha256(b"").hexdigest())
 
 
 class Wire:
@@ -65,18 +78,27 @@ class Wire:
             self._region, self._base = found["region"], url.removesuffix(_quoted(key))
 
     def send(
-        self, method: str, key: str, headers: Mapping[str, str], credentials: Credentials | None, body: bytes = b""
+        self,
+        method: str,
+        key: str,
+        headers: Mapping[str, str],
+        credentials: Credentials | None,
+        body: Body = EMPTY,
+        *,
+        query: str = "",
     ) -> Answer | None:
-        """Return the answer to a request with these headers, or None where boto3 must see to it."""
+        """Return the answer to a request with these headers, or None where boto3 must see to it.
+
+        `query` is in its canonical form: names sorted, values quoted.
+        """
         if not self._base or credentials is None:
             return None
         target = urlsplit(self._base + _quoted(key))
-        digest = hashlib.sha256(body).hexdigest() if body else NOTHING
-        line = (method, target.netloc, target.path)
+        line = (method, target.netloc, f"{target.path}?{query}" if query else target.path)
         connection = self._connection(target.scheme, target.netloc)
         try:
-            signed = self._signed(line, headers, digest, credentials)
-            connection.request(method, target.path, body or None, signed)
+            signed = self._signed(line, headers, body.sha256, credentials)
+            connection.request(method, line[2], body.data or None, signed)
             answer = connection.getresponse()
             found = Answer({name.lower(): value for name, value in answer.getheaders()}, answer.read())
         except (OSError, http.client.HTTPException):
@@ -101,7 +123,8 @@ class Wire:
         self, line: tuple[str, str, str], headers: Mapping[str, str], digest: str, credentials: Credentials
     ) -> dict[str, str]:
         """Return the headers with AWS's signature, version 4."""
-        method, place, path = line
+        method, place, asked = line
+        path, _, query = asked.partition("?")
         keys = credentials.get_frozen_credentials()
         stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
         mine = {"host": place, "x-amz-content-sha256": digest, "x-amz-date": stamp}
@@ -110,7 +133,7 @@ class Wire:
         mine |= {name: value for name, value in headers.items() if name.startswith("x-amz-")}
         names = ";".join(sorted(mine))
         lines = "".join(f"{name}:{mine[name]}\n" for name in sorted(mine))
-        canonical = f"{method}\n{path}\n\n{lines}\n{names}\n{digest}"
+        canonical = f"{method}\n{path}\n{query}\n{lines}\n{names}\n{digest}"
         scope = f"{stamp[:8]}/{self._region}/s3/aws4_request"
         text = f"AWS4-HMAC-SHA256\n{stamp}\n{scope}\n{hashlib.sha256(canonical.encode()).hexdigest()}"
         proof = hmac.digest(_key(keys.secret_key, scope), text.encode(), "sha256").hex()
