@@ -13,10 +13,18 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 LARGE, LARGE_BYTES = 4, 256 << 20
 SMALL, SMALL_BYTES = 10_000, 10_000
-AUDITED = 3_000
+AUDITED, AUDITED_SLOWLY = 3_000, 1_000
+NAMES = {
+    "leti": "leti",
+    "boto3": "boto3 TransferManager",
+    "aws": "AWS CLI",
+    "audit": "leti-ctl audit",
+    "sequential": "HEAD, GET, hash one by one",
+}
 ENVIRONMENT = {
     "AWS_ACCESS_KEY_ID": "a",
     "AWS_SECRET_ACCESS_KEY": "b",
@@ -37,8 +45,18 @@ def server(delay_ms: float = 0) -> Iterator[str]:
         process.stdin.close()
 
 
-def measure(who: str, direction: str, url: str, folder: Path, key: str) -> tuple[float, float, str]:
-    """Return wall seconds, peak MiB of resident memory and output of a contender's process."""
+class Measured(NamedTuple):
+    """What a contender's process took."""
+
+    seconds: float
+    cpu_seconds: float
+    """Of the process and its children: what it costs, whatever else the machine does."""
+    memory: float
+    """Most resident memory, MiB."""
+    output: str
+
+
+def measure(who: str, direction: str, url: str, folder: Path, key: str) -> Measured:
     command = [sys.executable, "-m", "benchmarks.store.contenders", who, direction, url, str(folder), key]
     started = time.perf_counter()
     process = subprocess.Popen(command, env={**os.environ, **ENVIRONMENT}, stdout=subprocess.PIPE, text=True)
@@ -48,7 +66,8 @@ def measure(who: str, direction: str, url: str, folder: Path, key: str) -> tuple
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         raise SystemExit(f"{who} {direction} failed")
-    return time.perf_counter() - started, usage.ru_maxrss / 1024, output
+    seconds, cpu = time.perf_counter() - started, usage.ru_utime + usage.ru_stime
+    return Measured(seconds, cpu, usage.ru_maxrss / 1024, output)
 
 
 def fill(folder: Path, count: int, size: int) -> None:
@@ -60,7 +79,7 @@ def fill(folder: Path, count: int, size: int) -> None:
 
 
 def transfers(home: Path, what: str, count: int, size: int) -> None:
-    """Measure one set of files up and down by everyone."""
+    """Measure one set of files up and down by everyone, as rows of a table."""
     source = home / what
     fill(source, count, size)
     contenders = ["leti", "boto3", *(["aws"] if shutil.which("aws") else [])]
@@ -69,15 +88,20 @@ def transfers(home: Path, what: str, count: int, size: int) -> None:
             base = 0.0
             for who in contenders:
                 folder = source if direction == "up" else Path(tempfile.mkdtemp(dir=home))
-                seconds, memory, _ = measure(who, direction, url, folder, f"{what}-{who}")
-                base = base or seconds
-                rate = f"{count * size / seconds / 2**20:7.0f} MiB/s {count / seconds:7.0f} objects/s"
-                print(
-                    f"{what:6} {direction:5} {who:6} {seconds:7.2f} s {rate} {memory:5.0f} MiB {seconds / base:5.2f} x"
-                )
+                took = measure(who, direction, url, folder, f"{what}-{who}")
+                base = base or took.seconds
+                each = f"{count / took.seconds:.0f}/s"
+                rate = f"{count * size / took.seconds / 2**20:.0f} MiB/s" if what == "large" else each
+                row(f"{count:,} x {size:,} B {direction}", NAMES[who], took, rate, base)
                 if direction == "down":
                     shutil.rmtree(folder)
     shutil.rmtree(source)
+
+
+def row(what: str, who: str, took: Measured, rate: str, base: float) -> None:
+    """Print a row; the last column is how often as fast leti is."""
+    cells = (what, who, f"{took.seconds:.2f} s", f"{took.cpu_seconds:.2f} s", rate, f"{took.memory:.0f} MiB")
+    print("|", " | ".join((*cells, f"{took.seconds / base:.2f} x")), "|", flush=True)
 
 
 def audits(home: Path, count: int, delay_ms: float) -> None:
@@ -86,27 +110,31 @@ def audits(home: Path, count: int, delay_ms: float) -> None:
     fill(source, count, SMALL_BYTES)
     with server(delay_ms) as url:
         measure("leti", "up", url, source, "audited")
-        rates = {}
+        base = 0.0
         for who in ("audit", "sequential"):
-            seconds, memory, output = measure(who, "down", url, source, "audited")
-            rates[who] = int(output) / seconds
-            print(f"{who:10} {delay_ms:4.0f} ms {seconds:7.2f} s {rates[who]:7.0f} objects/s {memory:5.0f} MiB")
-        print(f"audit / sequential at {delay_ms:.0f} ms: {rates['audit'] / rates['sequential']:.1f} x")
+            took = measure(who, "down", url, source, "audited")
+            assert int(took.output) == count
+            base = base or took.seconds
+            what = f"audit of {count:,} x {SMALL_BYTES:,} B, answers after {delay_ms:g} ms"
+            row(what, NAMES[who], took, f"{count / took.seconds:.0f}/s", base)
     shutil.rmtree(source)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--share", type=float, default=1.0, help="of the small and the audited objects")
+    parser.add_argument("--share", type=float, default=1.0, help="of all sizes; 1.0 is 1 GiB large, 10,000 small")
     share = parser.parse_args().share
     memory = Path("/dev/shm")  # the disk is not what is measured
     place = memory if memory.is_dir() else None
+    load = os.getloadavg()[0]
+    print(f"{os.cpu_count()} cores, load {load:.1f}{' (busy: figures of one block compare, no more)' * (load > 1)}\n")
+    print("| what | who | wall | processor | rate | memory | leti is |\n|---|---|---|---|---|---|---|")
     with tempfile.TemporaryDirectory(prefix="bench-store-", dir=place) as folder:
         home = Path(folder)
-        transfers(home, "large", LARGE, LARGE_BYTES)
+        transfers(home, "large", LARGE, round(LARGE_BYTES * share))
         transfers(home, "small", round(SMALL * share), SMALL_BYTES)
-        audits(home, AUDITED, 0)
-        audits(home, round(AUDITED * share), 10)
+        audits(home, round(AUDITED * share), 0)
+        audits(home, round(AUDITED_SLOWLY * share), 10)
 
 
 if __name__ == "__main__":
