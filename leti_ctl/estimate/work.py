@@ -131,9 +131,11 @@ class Work:
 
     def scratch_bytes(self) -> float:
         """Return the most a unit keeps on its own disk: a trainer's inputs, outputs and one mid-stage checkpoint."""
-        return 3 * (self.checkpoint_bytes + self.optimizer_bytes)
+        return 3 * (self.checkpoint_bytes + self.optimizer_bytes) if self.spec.trains() else self.checkpoint_bytes
 
     def _samples(self, one: Pass, part: Part) -> int:
+        if one.split == "train" and not self.spec.trains():
+            return 0
         task = self.spec.task
         known = self.rates.problems.get(task.name, {})
         if one.split not in known:
@@ -161,6 +163,8 @@ def _prepare(_unit: Unit, work: Work, _pool: Pool) -> Range:
 
 def _generate(unit: Unit, work: Work, pool: Pool) -> Range:
     tokens = work.solution_tokens(work.spec.get_pass(unit.split)) * work.samples(unit)
+    if unit.split == "train" and work.spec.generate.solutions == "reference":
+        tokens = ZERO
     # One process, so one accelerator however many the pod has; on processors it uses them all.
     devices = 1 if pool.has_accelerator else pool.devices
     vllm = work.spec.generate.engine == "vllm"
