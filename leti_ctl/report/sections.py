@@ -7,12 +7,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from leti_ctl.report.markup import Markup, join, tag, text
+from leti_ctl.report.published import NEAR, published
 
 Row = Mapping[str, Any]
 MOST_ROWS = 400
 """Of one table; the exports have all of them."""
-NEAR = 8
-"""Fields in which a run may differ from a preset and still be called after it."""
 
 
 def header(data: Row) -> Markup:
@@ -100,7 +99,7 @@ def _score_tiles(run: Row, found: Row) -> list[Markup]:
 
 
 def _paper_tiles(run: Row) -> list[Markup]:
-    return [_tile(f"Paper, {each['metric']}", percent(each["value"]), each["source"]) for each in run.get("paper", ())]
+    return [_tile(each["title"], percent(each["value"]), each["note"]) for each in published(run["preset"])]
 
 
 def _audit_tile(audit: Row | None) -> Markup:
@@ -120,28 +119,43 @@ def _tile(title: str, value: Any, note: Any, *, first: bool = False) -> Markup:
 
 
 def comparison(runs: Sequence[Row], data: Row) -> Markup:
-    """Return the table that sets several runs beside each other, best number first to see."""
-    rows = []
-    for run in runs:
-        found = headline(run, data)
-        best, base = (found["best"], found["base"]) if found else (None, None)
-        gain = 100 * (best["value"] - base["value"]) if best and base else None
-        swatch = tag("span", "", class_="swatch", style=f"background:var(--c{run['color'] % 8 + 1})")
-        rows.append([
-            tag("span", swatch, run["run"], class_="named"),
-            tag("strong", percent(best["value"]), tag("span", interval(best), class_="range")) if best else "",
-            best["iteration"] if best else "",
-            percent(base["value"]) if base else "",
-            tag("span", f"{gain:+.1f}", class_="up" if gain > 0 else "down") if gain is not None else "",
-            f"{run['cost']['total']['accelerator_hours']:,.2f}",
-            duration(run["critical_path"]["wall_seconds"]),
-            "clean" if run["audit"] and run["audit"]["clean"] else "not clean" if run["audit"] else "not made",
-            "; ".join(f"{path} = {json.dumps(value)}" for path, value in list(run["differs"].items())[:6]),
-        ])  # fmt: skip
-    found = next((each for run in runs if (each := headline(run, data))), None)
-    best_title = f"best {found['metric']} on {found['selected_on']}" if found else "best"
-    heads = ["run", best_title, "at", "base", "points", "acc.-hours", "wall", "audit", "differs in"]
-    return tag("div", table(heads, rows, numbers=(2, 3, 4, 5, 6)), class_="tiles-like")
+    """Return the table that sets several runs beside each other."""
+    found = {run["run"]: headline(run, data) for run in runs}
+    first = next((each for each in found.values() if each), None)
+    best_title = f"best {first['metric']} on {first['selected_on']}" if first else "best"
+    papers = [_paper_best(run) for run in runs]
+    heads = ["run", best_title, "at", "base", "points", "paper", "acc.-hours", "wall", "audit", "differs in"]
+    rows = [[*_compared(run, found[run["run"]]), paper, *_spent(run)] for run, paper in zip(runs, papers, strict=True)]
+    if not any(papers):
+        heads.remove("paper")
+        rows = [[*row[:5], *row[6:]] for row in rows]
+    return tag("div", table(heads, rows, numbers=range(1, len(heads) - 2)), class_="tiles-like")
+
+
+def _compared(run: Row, found: Row | None) -> list[Any]:
+    swatch = tag("span", "", class_="swatch", style=f"background:var(--c{run['color'] % 8 + 1})")
+    name = tag("span", swatch, run["run"], class_="named")
+    if found is None:
+        return [name, "", "", "", ""]
+    best, base = found["best"], found["base"]
+    gain = 100 * (best["value"] - base["value"]) if base else 0.0
+    points = tag("span", f"{gain:+.1f}", class_="up" if gain > 0 else "down" if gain < 0 else None) if base else ""
+    score = tag("span", tag("strong", percent(best["value"])), tag("span", interval(best), class_="range"))
+    return [name, score, best["iteration"], percent(base["value"]) if base else "", points]
+
+
+def _paper_best(run: Row) -> str:
+    return next((percent(each["value"]) for each in published(run["preset"]) if "best" in each["title"]), "")
+
+
+def _spent(run: Row) -> list[Any]:
+    audit = run["audit"]
+    return [
+        f"{run['cost']['total']['accelerator_hours']:,.2f}",
+        duration(run["critical_path"]["wall_seconds"]),
+        "not made" if audit is None else "clean" if audit["clean"] else "not clean",
+        "; ".join(f"{path} = {json.dumps(value)}" for path, value in list(run["differs"].items())[:6]),
+    ]
 
 
 def scores(data: Row) -> list[Markup]:
