@@ -105,7 +105,8 @@ class TaskSpec(Section):
     execute_original: bool = False
     """Run and train on solutions as written; `postprocess` then only makes hints."""
     prompt_file: str | None = None
-    """gsm8k_pal: file of exemplars in place of leti's own."""
+    """gsm8k_pal: file of exemplars in place of leti's own; `{question}` in it says where the question stands, which is
+    else put after them."""
     style: Literal["direct", "cot"] = "direct"
     """bbh: exemplars that answer at once, or after a chain of thought."""
     scoring: Literal["lenient", "strict"] = "lenient"
