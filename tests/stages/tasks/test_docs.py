@@ -24,7 +24,8 @@ from pathlib import Path
 from tests.stages.tasks.passes import make_pass
 folder = Path(sys.argv[1])
 task = {"name": "regexes", "source": str(folder)}
-drawn = {"regexes/test/1": [" 'c.t'", " 'c.*t'", " '('"], "regexes/test/2": [" 'a'", " 'x'\\nexhibit = [True, False, False]", " 'b'"]}
+liar = " 'x'\\nexhibit = [True, False, False]"
+drawn = {"regexes/test/1": [" 'c.t'", " 'c.*t'", " '('"], "regexes/test/2": [" 'a'", liar, " 'b'"]}
 _, executions, metrics = make_pass(folder, task, drawn)
 outcomes = [row.outcome for row in executions]
 feedback = [row.feedback.splitlines()[-1:] for row in executions]
