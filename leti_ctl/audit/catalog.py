@@ -32,10 +32,13 @@ _BESIDE = re.compile(
             r"(?:control|logs)/.+",
             r"gc/\d{4}-[0-9a-f]{64}\.json",
             r"iterations/\d{4,}/train/step-\d{6}/[^/]+",
+            r"iterations/\d{4,}/notes/[^/]+/waiting/\d{5}-of-\d{5}\.jsonl",
         )
     )
 )
-"""Keys that are no artifact's: the spec, control objects, logs and what a killed training goes on from."""
+"""Keys that are no artifact's: the spec, control objects, logs, what a killed training goes on from, and failures that
+waited for notes.
+"""
 
 
 class Place(NamedTuple):

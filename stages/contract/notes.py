@@ -126,10 +126,7 @@ def requests(
 
 
 def waiting_key(iteration: int, split: str, part: Part) -> str:
-    """Return where the failures of a part lie that wait for notes, relative to the run.
-
-    No record names that object, so `leti-ctl gc` counts it as garbage; the next attempt writes it again.
-    """
+    """Return where the failures of a part lie that wait for notes, relative to the run."""
     return f"{Ref('notes', iteration, split).prefix}/{WAITING}/{part.stem}.jsonl"
 
 

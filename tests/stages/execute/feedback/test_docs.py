@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import get_args
 
@@ -77,3 +78,12 @@ def test_every_source_is_on_the_page_and_every_field_exists() -> None:
         assert len(re.findall(rf"^\| `{name}` \|", PAGE, re.MULTILINE)) == 1
     for section, field in re.findall(r"\b(feedback|execute)\.(\w+)\b(?!\.py)", PAGE):
         assert field in {"feedback": FeedbackSpec, "execute": type(RunSpec().execute)}[section].model_fields, field
+
+
+def test_every_command_of_the_page_has_the_options_it_is_shown_with() -> None:
+    told = re.findall(r"leti-ctl (\w+)((?:[^`\n|>#]|\\\n)*)", PAGE)
+    assert len(told) > 5
+    for name, rest in told:
+        command = getattr(import_module(f"leti_ctl.commands.{name}"), name)
+        known = {option for parameter in command.params for option in parameter.opts}
+        assert set(re.findall(r"(?<!\S)--[a-z-]+", rest)) <= known, name
