@@ -117,6 +117,14 @@ def test_tests_may_make_an_exhibit_of_what_they_see(judge: Judge) -> None:
     assert show(judge, solution, test).exhibit == {"agent": ["list", "Bo"]}
 
 
+@pytest.mark.parametrize("first", ["pass", "import os"], ids=["in the referee", "in a fork of it"])
+@pytest.mark.parametrize("value", ["2 ** 4000", "float('-inf')", "'\\x00é\\n'", "{'a': [None, False, {}]}"])
+def test_the_value_is_the_same_outside(judge: Judge, first: str, value: str) -> None:
+    verdict = show(judge, f"def f(): return {value}", first, "exhibit = f()")
+    assert verdict.exhibit == eval(value)
+    assert verdict.isolation == "process-split"
+
+
 def test_identical_programs_show_the_same(judge: Judge) -> None:
     program = Program("", "def f(): return {'a': 1}", "", ("exhibit = f()",))
     assert [verdict.exhibit for verdict in judge.run([program] * 3)] == [{"a": 1}] * 3
