@@ -70,7 +70,7 @@ class Execution(Record):
     error_type: str | None
     """The exception class CPython reports; None when passed."""
     feedback: str
-    """The traceback text, empty when passed."""
+    """What was wrong: the traceback, or what the spec's `feedback` makes of it; empty when passed."""
     isolation: str
     """The wall the verdict was made behind, as the judge names it; `none` for text that was not run."""
     answer: str | None = None
