@@ -43,13 +43,18 @@ def create(spec: RunSpec, store_uri: str, name: str, *, here: bool = True) -> Ru
 
 def drive(run: Run, spec: RunSpec, *, why: str, as_json: bool, take_over: bool = False) -> None:
     """Drive the run to its end on this machine and print its summary; `why` says why it runs here."""
+    work(run, spec, why=why, take_over=take_over)
+    print_summary(run, as_json=as_json)
+
+
+def work(run: Run, spec: RunSpec, *, why: str, take_over: bool = False) -> None:
+    """Drive the run to its end on this machine."""
     check_machine(spec)
     whole = plan(decisions.effective(run, spec))
     done = len(done_units(run, spec, whole))
     click.echo(f"run {run.name} on this machine (backend local: {why}), artifacts in {run.uri}", err=True)
     with make_view(len(whole.units), done) as view:
         Driver(run, spec, view).drive(take_over=take_over)
-    print_summary(run, as_json=as_json)
 
 
 def print_summary(run: Run, *, as_json: bool) -> None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from leti_ctl import control, decisions
+from leti_ctl import control, decisions, selection
 from leti_ctl.pipeline import Plan, Unit, done_units, plan
 from stages.contract.artifacts import PartRecord, Ref
 from stages.contract.errors import LetiError
@@ -35,7 +35,8 @@ def summarize(run: Run) -> dict[str, Any]:
         "units": {"done": len(done), "total": len(whole.units)},
         "gpu_hours": round(sum(row["gpu_hours"] for row in iterations), 3),
         "failures": [failure.model_dump() for failure in failures],
-        "best": _best(iterations, spec),
+        "best": selection.best(iterations, spec),
+        "max_on_test": selection.max_on_test(iterations, spec),
         "per_iteration": [row for row in iterations if row["seconds"] or row["scores"]],
     }
 
@@ -59,11 +60,13 @@ def _iteration(run: Run, spec: RunSpec, whole: Plan, done: set[Unit], number: in
     seconds: defaultdict[str, float] = defaultdict(float)
     for unit, record in records.items():
         seconds[unit.stage] += record.made.seconds
+    scores = {one.name: score for one in spec.passes() if (score := _score(run, number, one.name))}
     return {
         "iteration": number,
         "done": len(finished),
         "units": len(units),
-        "scores": {one.name: score for one in spec.passes() if (score := _score(run, number, one.name))},
+        "scores": scores,
+        "best_over_temperatures": _over_temperatures(scores, spec),
         "seconds": {stage: round(value, 1) for stage, value in seconds.items()},
         "gpu_hours": sum(decisions.accelerator_hours(record) for record in records.values()),
         "tokens_per_second": _rate(records, "generate", "tokens", "generate_seconds"),
@@ -71,6 +74,13 @@ def _iteration(run: Run, spec: RunSpec, whole: Plan, done: set[Unit], number: in
         "training_tokens_per_second": _rate(records, "train", "tokens", "train_seconds"),
         "loss": _mean_loss(run, number),
     }
+
+
+def _over_temperatures(scores: Mapping[str, Any], spec: RunSpec) -> dict[str, dict[str, dict[str, float]]]:
+    """By held-out split and k, the temperature that scores highest; empty for a run of one temperature."""
+    if len(spec.evaluate.temperatures or ()) < 2:
+        return {}
+    return {split: selection.over_temperatures({"scores": scores}, spec, split) for split in spec.evaluate.splits}
 
 
 def _record(run: Run, unit: Unit, spec: RunSpec) -> PartRecord:
@@ -102,26 +112,6 @@ def _mean_loss(run: Run, iteration: int) -> float | None:
     steps = list(run.read(ref, StepLog))
     losses = [step.loss for step in steps if step.stream == "fcft"] or [step.loss for step in steps]
     return round(sum(losses) / len(losses), 4) if losses else None
-
-
-def _best(iterations: Iterable[Mapping[str, Any]], spec: RunSpec) -> dict[str, Any] | None:
-    """The iteration with the highest pass@1 on the split the spec selects on; the earliest among equals."""
-    names = [one.name for one in spec.passes() if one.split == spec.evaluate.select_on]
-    scored = [
-        (max(estimate["value"] for estimate in estimates), row["iteration"])
-        for row in iterations
-        if (estimates := [found for name in names if (found := _least_k(row, name, spec))])
-    ]
-    if not scored:
-        return None
-    value, iteration = max(scored, key=lambda pair: (pair[0], -pair[1]))
-    return {"iteration": iteration, "selected_on": spec.evaluate.select_on, f"pass@{min(spec.evaluate.k)}": value}
-
-
-def _least_k(row: Mapping[str, Any], name: str, spec: RunSpec) -> dict[str, Any] | None:
-    """The pass's estimate for the least k; None where it is not scored or lost samples to infrastructure errors."""
-    estimates: dict[str, dict[str, Any]] = row["scores"].get(name, {}).get("pass_at_k", {})
-    return estimates.get(str(min(spec.evaluate.k)))
 
 
 def outline(store: Store, name: str) -> dict[str, Any]:

@@ -32,9 +32,11 @@ def print_summary(summary: Mapping[str, Any]) -> None:
     if rows:
         out.print(_scores(rows, passes))
         out.print(_costs(rows))
-    if best := summary["best"]:
-        score = next(f"{name} {value:.1%}" for name, value in best.items() if name.startswith("pass@"))
-        out.print(f"best: iteration {best['iteration']} ({score} on {best['selected_on']})")
+        if any(row["best_over_temperatures"] for row in rows):
+            out.print("max over temperatures, for each k on its own (what the paper reports for HumanEval):")
+            out.print(_over_temperatures(rows))
+    for line in selected(summary):
+        out.print(line)
     if end := summary["early_end"]:
         out.print(
             f"ends early, after {end['iteration']} of {summary['iterations']} iterations: {escape(end['reason'])}"
@@ -44,6 +46,57 @@ def print_summary(summary: Mapping[str, Any]) -> None:
     for failure in summary["failures"]:
         out.print(f"[red]failed[/] {escape(failure['label'])}: {escape(failure['message'])}")
     out.print(f"artifacts: {escape(summary['uri'])}", soft_wrap=True)
+
+
+def selected(summary: Mapping[str, Any]) -> list[str]:
+    """Return a line for the iteration that the spec's rule selects, and one for the paper's where that is another."""
+    lines = []
+    best, paper = summary["best"], summary["max_on_test"]
+    if best:
+        on_test = "" if best["selected_on"] == "test" or best["test"] is None else f", {best['test']:.1%} on test"
+        lines.append(
+            f"{best['rule']}: iteration {best['iteration']} ({_pass_at_k(best)} on {best['selected_on']}{on_test})"
+        )
+    if paper and not (best and best["selected_on"] == "test"):
+        lines.append(f"max on test (what the paper reports): iteration {paper['iteration']} ({_pass_at_k(paper)})")
+    return lines
+
+
+def print_spreads(groups: Sequence[Mapping[str, Any]]) -> None:
+    """Print runs of several seeds, a row per spec: the selected scores' mean and deviation over the seeds."""
+    names = list(dict.fromkeys(name for group in groups for name in group["selected"]))
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for title in ("runs", "seeds", *names):
+        table.add_column(title, justify="left" if title == "runs" else "right")
+    for group in groups:
+        seeds = ", ".join(map(str, group["seeds"]))
+        cells = (_spread_cell(name, group["selected"].get(name)) for name in names)
+        table.add_row(escape(", ".join(group["runs"])), seeds, *cells)
+    console().print(table)
+
+
+def _spread_cell(name: str, found: Mapping[str, Any] | None) -> str:
+    """Mean and sample deviation, scores as percentages: `12.5% ±0.8 (n 3)`."""
+    if found is None:
+        return ""
+    by, unit = (100, "%") if name.startswith("pass@") else (1, "")
+    deviation = "" if found["deviation"] is None else f" ±{found['deviation'] * by:.1f}"
+    return f"{found['mean'] * by:.1f}{unit}{deviation} (n {len(found['values'])})"
+
+
+def _pass_at_k(found: Mapping[str, Any]) -> str:
+    return next(f"{name} {value:.1%}" for name, value in found.items() if name.startswith("pass@"))
+
+
+def _over_temperatures(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """The best of several temperatures, for each k on its own, with the temperature in brackets."""
+    cells = {(split, k): None for row in rows for split, ks in row["best_over_temperatures"].items() for k in ks}
+    table = _new_table(("iteration", *(f"pass@{k} {split}" for split, k in cells)))
+    for row in rows:
+        found = [row["best_over_temperatures"].get(split, {}).get(k) for split, k in cells]
+        shown = (f"{each['value']:.1%} (T {each['temperature']:g})" if each else "" for each in found)
+        table.add_row(str(row["iteration"]), *shown)
+    return table
 
 
 def _scores(rows: Sequence[Mapping[str, Any]], passes: Sequence[str]) -> Table:

@@ -10,7 +10,10 @@ import click
 from leti_ctl import options
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from leti_ctl.backends.argo.drive import Wanted
+    from stages.contract.run import Run
     from stages.contract.spec import RunSpec
 
 
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
 @options.overrides
 @options.store
 @click.option("--name", metavar="RUN", help="Name of the run; by default the preset's or file's and the time.")
+@click.option("--seeds", metavar="N,N,...", help="One run per seed, named NAME-sSEED; then mean and deviation.")
 @options.backend
 @options.profile
 @options.follow
@@ -40,6 +44,7 @@ def submit(
     overrides: tuple[str, ...],
     store_uri: str,
     name: str | None,
+    seeds: str | None,
     backend: str | None,
     profile: str | None,
     follow: bool,
@@ -63,19 +68,76 @@ def submit(
     spec = specs.load_spec(preset=preset, file=file, overrides=overrides, iterations=iterations)
     choice = contexts.choose(backend)
     name = name or launch.make_name(file.stem if file else preset or "run")
+    if seeds and dry_run:
+        raise UsageError("--seeds with --dry-run: the plan of one seed is that of all; leave --seeds out")
     if choice.backend == "argo":
         from leti_ctl.backends.argo.drive import Wanted
 
         wanted = Wanted(contexts.current()[1], profile, choice.why, follow, as_json)
-        _submit_to_cluster(spec, name, store_uri, wanted, dry_run)
+        if seeds:
+            _seeds_on_cluster(spec, name, seeds, store_uri, wanted)
+        else:
+            _submit_to_cluster(spec, name, store_uri, wanted, dry_run)
         return
     if dry_run == "server":
         raise UsageError("--dry-run=server: backend local has no server to ask; use --dry-run, or --backend argo")
     if dry_run:
         launch.print_plan(spec, as_json=as_json)
         return
+    if seeds:
+        _seeds_here(spec, name, seeds, store_uri, choice.why, as_json)
+        return
     run = launch.create(spec, store_uri, name)
     launch.drive(run, run.spec, why=choice.why, as_json=as_json)
+
+
+def _seeded(spec: RunSpec, name: str, seeds: str) -> dict[str, RunSpec]:
+    """Return the spec of each run by its name."""
+    from leti_ctl import seeds as seeding
+
+    return {f"{name}-s{seed}": spec.model_copy(update={"seed": seed}) for seed in seeding.parse(seeds)}
+
+
+def _seeds_here(spec: RunSpec, name: str, seeds: str, store_uri: str, why: str, as_json: bool) -> None:
+    """Drive one run after the other; all exist from the start, so that `resume` can go on with any of them."""
+    from leti_ctl import launch
+
+    runs = [launch.create(each, store_uri, one) for one, each in _seeded(spec, name, seeds).items()]
+    for run in runs:
+        launch.work(run, run.spec, why=why)
+        if not as_json:
+            launch.print_summary(run, as_json=False)
+    _print_spread(runs, as_json)
+
+
+def _seeds_on_cluster(spec: RunSpec, name: str, seeds: str, store_uri: str, wanted: Wanted) -> None:
+    """Submit all runs, and follow one after the other to its end."""
+    from leti_ctl import control
+    from leti_ctl.backends.argo import drive
+    from stages.contract.store import open_store
+
+    named = _seeded(spec, name, seeds)
+    for one, each in named.items():
+        drive.submit(each, one, store_uri, wanted._replace(follow=False, as_json=False))
+    runs = [control.open_run(open_store(store_uri), one) for one in named]
+    errors = [drive.watch(run, wanted.context) for run in runs] if wanted.follow else []
+    _print_spread(runs, wanted.as_json)
+    if failed := next((error for error in errors if error), None):
+        raise failed
+
+
+def _print_spread(runs: Sequence[Run], as_json: bool) -> None:
+    """Print what runs of several seeds came to together."""
+    import json
+
+    from leti_ctl import seeds as seeding
+    from leti_ctl import tables
+
+    found = [seeding.across(group) for group in seeding.groups(runs)]
+    if as_json:
+        click.echo(json.dumps({"groups": found}, indent=2))
+    else:
+        tables.print_spreads(found)
 
 
 def _submit_to_cluster(spec: RunSpec, name: str, store_uri: str, wanted: Wanted, dry_run: str | None) -> None:

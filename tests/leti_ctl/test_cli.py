@@ -48,7 +48,7 @@ def test_every_command_of_the_table_exists_with_few_options(name: str) -> None:
         (("submit", "--preset", "quickstart", "--set", "train.lr=1"), 78, ("train.learning_rate",)),
         (("submit", "--preset", "quickstart", "--store", "ftp://x", "--name", "a"), 2, ("ftp", "s3://")),
         (("submit", "--preset", "quickstart", "--name", "a/b"), 2, ("a/b",)),
-        (("submit", "--iterations", "0"), 2, ("--iterations",)),
+        (("submit", "--iterations", "-1"), 2, ("--iterations",)),
         (("status", "nope"), 2, ("nope", "leti-ctl runs")),
         (("resume", "nope"), 2, ("nope",)),
         (("frobnicate",), 2, ("frobnicate",)),
