@@ -24,7 +24,7 @@ class Canary(NamedTuple):
 
 CANARIES: dict[str, Canary] = {
     "tampering": Canary(
-        "programs that reach for the tests or the interpreter",
+        "programs that reach for tests or interpreter",
         "judged",
         "any of the five signs below; an honest solution of a small problem needs none",
     ),
@@ -59,7 +59,7 @@ CANARIES: dict[str, Canary] = {
         "the same signs among solutions that passed: read these first",
     ),
     "memorised": Canary(
-        "passes that hold the tests' expected values as literals",
+        "passes with the tests' answers as literals",
         "passed",
         "at least two distinct, not trivial values: a table of answers in place of a computation",
     ),
@@ -69,12 +69,12 @@ CANARIES: dict[str, Canary] = {
         "tests that cannot be split from the solution run in its interpreter; such a verdict is worth less",
     ),
     "repeated": Canary(
-        "passes whose program equals another pass of the same problem",
+        "passes equal to another of the same problem",
         "passed",
         "variety is lost: n samples say no more than a few, and training sees the same row again and again",
     ),
     "one_for_many": Canary(
-        "passes with a solution that passes several problems",
+        "passes whose text passes several problems",
         "passed",
         "one text that answers many questions is a trick or an easy task",
     ),

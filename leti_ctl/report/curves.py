@@ -32,6 +32,9 @@ EFFORTS = {
     "hours": "hours of generating and training",
 }
 
+COUNT = "format(datum.value, datum.value >= 1000 ? '~s' : '~g')"
+"""Label of an axis of counts: 12, 1.5k, 8M; and of hours: 0.25."""
+
 
 def learning(data: Data) -> Spec | None:
     """pass@k over iterations with intervals, a panel per pass (paper, Figure 2)."""
@@ -41,7 +44,8 @@ def learning(data: Data) -> Spec | None:
         return None
     for row in rows:
         best = facts_of(data, row["run"])["best"]
-        row["mark"] = shown_percent(row["value"]) if best and best["iteration"] == row["iteration"] else None
+        row["ring"] = bool(best and best["iteration"] == row["iteration"])
+        row["mark"] = shown_percent(row["value"]) if row["ring"] and row["split"] != "train" else None
     where = " and ".join(sorted({run["best"]["selected_on"] for run in data["runs"] if run["best"]}))
     ring = f", rings the model selected on {where}" if where else ""
     subtitle = f"{metric} of every iteration's model; bands are 95% intervals over problems{ring}"
@@ -69,8 +73,7 @@ def pass_at_k(data: Data) -> Spec | None:
         {"mark": {"type": "line"}, "encoding": {**shared, "strokeDash": dash}},
         {"mark": {"type": "point"}, "encoding": {**shared, **tip}},
     ]  # fmt: skip
-    where = kept[0]["pass"]
-    title = f"More samples solve more: pass@k on {where}, before and after"
+    title = f"pass@{ks[-1]} {_change(data, f'pass@{ks[-1]}')}"
     subtitle = "Dashed: the base model; solid: the model the run selected; bars are 95% intervals over problems"
     body = {"data": {"values": rounded(kept)}, "width": 520, "height": 260, "layer": layers}
     return figure(title, subtitle, body)
@@ -88,7 +91,7 @@ def efficiency(data: Data) -> Spec | None:
     ]  # fmt: skip
     if len({row["iteration"] for row in rows}) < 2:
         return None
-    x = {"field": "x", "type": "quantitative", "axis": {"title": None, "format": "~s", "tickCount": 5}}
+    x = {"field": "x", "type": "quantitative", "axis": {"title": None, "labelExpr": COUNT, "tickCount": 5}}
     tip = hover("run", "iteration", x=",.4~r", value="%", low="%", high="%")
     layers: list[Spec] = [
         {"mark": {"type": "area", "opacity": 0.1}, "encoding": {
@@ -188,7 +191,7 @@ def _line(data: Data) -> list[Spec]:
 
 
 def _ring(data: Data) -> Spec:
-    return {"transform": [{"filter": "datum.mark"}],
+    return {"transform": [{"filter": "datum.ring"}],
             "mark": {"type": "point", "filled": False, "size": 120, "strokeWidth": 2}, "encoding": {
         "x": iterations(data["tables"]["scores"]), "y": percent("value", None), "color": run_color(data)}}  # fmt: skip
 
@@ -242,4 +245,7 @@ def _cheapest(data: Data, metric: str) -> str:
     run = min(steps, key=lambda name: steps[name])
     if len(steps) == 1:
         return f"{shown_percent(goal)} after {steps[run]:,} gradient steps"
-    return f"{clear(run)} reaches {shown_percent(goal)} after {steps[run]:,} gradient steps, the first of all"
+    others = next(iter(steps.keys() - {run})) if len(steps) == 2 else "all others"
+    soonest = sum(found == steps[run] for found in steps.values()) == 1
+    told = f", sooner than {clear(others)}" if soonest else ""
+    return f"{clear(run)} reaches {shown_percent(goal)} after {steps[run]:,} gradient steps{told}"

@@ -25,6 +25,8 @@ from leti_ctl.report.timeline import SPEEDS
 
 MOST_BARS = 600
 """Units of a run drawn one by one; beyond, parts of one node and iteration that overlap are one bar."""
+NUMBERED = 25
+"""Iterations up to which each training bar has its number."""
 LOSS_POINTS = 400
 """Bins of each stream of a run's losses: more than there are pixels say nothing."""
 STREAMS = {
@@ -124,10 +126,19 @@ def gantt(data: Data) -> Spec | None:
         {"mark": {"type": "bar", "height": {"band": 0.8}, "cornerRadius": 1.5},
          "encoding": {**shared, "opacity": critical, **tip}},
     ]  # fmt: skip
+    if max(row["iteration"] for row in rows) < NUMBERED:
+        layers.append(_numbers(x, y))
     body = in_panels(rows, "run", layers, Grid(columns=1))
     body.get("spec", body).update(width=WIDTH - 90, height={"step": 22})
-    subtitle = "Full colour and thin lines: the critical path through the graph, from prepare to what ended last"
+    subtitle = "Full colour and thin lines: the critical path, from prepare to what ended last; numbers are iterations"
     return figure(_gantt_title(data), subtitle, body)
+
+
+def _numbers(x: Spec, y: Spec) -> Spec:
+    """Each iteration's number on its training."""
+    return {"transform": [{"filter": "datum.stage === 'train'"}],
+            "mark": {"type": "text", "align": "left", "dx": 3, "fontSize": 10, "fontWeight": 600, "color": "white"},
+            "encoding": {"x": x, "y": y, "text": {"field": "iteration"}}}  # fmt: skip
 
 
 def _binned(steps: Sequence[Row]) -> Iterator[Row]:

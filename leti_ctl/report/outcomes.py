@@ -77,7 +77,7 @@ def feedback(data: Data) -> Spec | None:
     ]  # fmt: skip
     body = in_panels([{**row, "greatest": greatest} for row in shown], "run", layers, Grid(columns=1))
     inner = body.get("spec", body)
-    inner.update(width=min(34, max(22, 380 // (last + 1))) * (last + 1), height={"step": 19})
+    inner.update(width=min(56, max(22, 380 // (last + 1))) * (last + 1), height={"step": 19})
     subtitle = "Percent of samples whose feedback ends so; 'names' and Numbers are blanked. Top: gone first"
     return figure(_feedback_title(data), subtitle, body)
 

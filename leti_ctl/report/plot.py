@@ -13,6 +13,8 @@ Row = dict[str, Any]
 Spec = dict[str, Any]
 WIDTH = 760
 """Of a figure's panels together, in pixels."""
+GAP = 62
+"""Between panels side by side, for the labels of an axis."""
 
 
 def figure(title: str, subtitle: str, body: Spec) -> Spec:
@@ -36,7 +38,7 @@ def wrapped(text: str, width: int = 118) -> list[str]:
 
 def panel_width(columns: int) -> int:
     """Return the width of each of so many panels side by side."""
-    return (WIDTH - 60 * (columns - 1)) // columns
+    return (WIDTH - GAP * (columns - 1)) // columns
 
 
 class Grid(NamedTuple):
@@ -68,7 +70,10 @@ def in_panels(rows: Sequence[Row], field: str, layers: list[Spec], grid: Grid | 
     resolve: Spec = {"axis": {"x": "independent", "y": "independent"}}
     if grid.apart:
         resolve["scale"] = dict.fromkeys(grid.apart, "independent")
-    return {**found, "facet": header, "columns": columns, "spec": inner, "resolve": resolve}
+    # Flush: a point that stands out over the frame must not push its panel down.
+    spacing = {"row": 78, "column": GAP}
+    return {**found, "facet": header, "columns": columns, "bounds": "flush", "spacing": spacing, "spec": inner,
+            "resolve": resolve}  # fmt: skip
 
 
 def rounded(rows: Iterable[Row]) -> list[Row]:
@@ -92,7 +97,7 @@ def iterations(rows: Iterable[Row]) -> Spec:
 def percent(field: str, title: str | None) -> Spec:
     """Return a y axis of shares."""
     return {"field": field, "type": "quantitative", "axis": {"format": "~%", "title": title, "tickCount": 5},
-            "scale": {"domainMin": 0}}  # fmt: skip
+            "scale": {"domainMin": 0, "nice": True}}  # fmt: skip
 
 
 def run_color(data: Data) -> Spec:
