@@ -10,12 +10,13 @@ from typing import Any
 import pytest
 
 from leti_ctl.report.collect import TABLES, Depth, collect
-from leti_ctl.report.scores import learned_rows
 from stages.contract.artifacts import Ref
 from stages.contract.errors import UsageError
 from stages.contract.records import Metrics, Sample, StepLog
 from stages.contract.run import Run
 from stages.contract.store import LocalStore
+
+pytestmark = pytest.mark.slow
 
 
 def _rows(data: dict[str, Any], table: str, **wanted: Any) -> list[dict[str, Any]]:
@@ -106,16 +107,3 @@ def test_a_damaged_pass_is_named_and_the_others_are_told(store: Path, tmp_path: 
     assert "iterations/0001/samples/test" in fault
     assert told["runs"][0]["audit"]["clean"] is False
     assert {row["iteration"] for row in told["tables"]["lengths"] if row["pass"] == "test"} == {0, 2}
-
-
-def test_a_mistake_is_gone_when_a_tenth_of_its_peak_is_left() -> None:
-    shares = {"SyntaxError": [0.6, 0.2, 0.05], "NameError": [0.1, 0.1], "TypeError": [0.0, 0.1, 0.2]}
-    rows = [
-        {"pass": "test", "kind": kind, "iteration": iteration, "share": share}
-        for kind, found in shares.items()
-        for iteration, share in enumerate(found)
-        if share
-    ]
-    told = {row["kind"]: row for row in learned_rows(rows)}
-    assert [name for name in told if told[name]["gone"]] == ["SyntaxError", "NameError"]
-    assert told["TypeError"]["first_seen"] == 1 and told["TypeError"]["peak"] == 2

@@ -14,6 +14,8 @@ from leti_ctl.cli import cli
 from leti_ctl.report.collect import TABLES
 from leti_ctl.report.export import write_data
 
+pytestmark = pytest.mark.slow
+
 
 def test_csv_holds_the_rows_of_the_json(data: dict[str, Any], tmp_path: Path) -> None:
     written = {path.stem: path for path in write_data(data, tmp_path / "tables")}
@@ -32,15 +34,14 @@ def test_an_empty_table_has_its_header(data: dict[str, Any], tmp_path: Path) -> 
     assert (tmp_path / "losses.csv").read_text().strip() == ",".join(TABLES["losses"])
 
 
-@pytest.mark.slow
 def test_the_command_writes_numbers_and_figures_without_a_page(store: Path, tmp_path: Path) -> None:
-    asked = ["report", "textual", "binary", "--store", str(store), "--data", str(tmp_path / "all.json"), "--no-audit"]
+    asked = ["report", "textual", "--store", str(store), "--data", str(tmp_path / "all.json"), "--no-audit"]
     done = CliRunner().invoke(cli, [*asked, "--figures", str(tmp_path / "figures"), "--json"], catch_exceptions=False)
     assert done.exit_code == 0
     told = json.loads(done.stdout)
     assert told.keys() == {"data", "figures"}
     assert all(Path(path).stat().st_size for path in told["figures"])
-    assert [run["run"] for run in json.loads(Path(told["data"][0]).read_text())["runs"]] == ["textual", "binary"]
+    assert [run["run"] for run in json.loads(Path(told["data"][0]).read_text())["runs"]] == ["textual"]
 
 
 def test_the_command_writes_a_page(store: Path, tmp_path: Path) -> None:

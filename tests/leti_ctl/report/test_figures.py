@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +18,7 @@ from leti_ctl.report.theme import INK, RUNS, Theme, themed
 from stages.contract.run import Run
 
 vl_convert = pytest.importorskip("vl_convert")
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
@@ -51,9 +53,9 @@ def test_there_is_a_figure_for_everything_the_data_has(kinds: dict[str, dict[str
     assert figures(kinds["none"]) == {}
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
-def test_marks_are_drawn_and_stay_within_a_page(data: dict[str, Any], theme: Theme) -> None:
-    for name, spec in figures(data).items():
+def test_marks_are_drawn_and_stay_within_a_page(data: dict[str, Any]) -> None:
+    themes: itertools.cycle[Theme] = itertools.cycle(("light", "dark"))
+    for (name, spec), theme in zip(figures(data).items(), themes, strict=False):
         svg = vl_convert.vegalite_to_svg(themed(spec, theme), vl_version=VERSION)
         assert svg.count('aria-roledescription="') > 1, name
         assert "NaN" not in svg and "undefined" not in svg, name
@@ -100,14 +102,15 @@ def _luminance(color: str) -> float:
 
 
 def test_a_run_of_very_many_units_is_drawn_with_few_bars(data: dict[str, Any]) -> None:
-    unit = next(row for row in data["tables"]["units"] if row["node"] == "generate-train" and not row["critical"])
-    many = [{**unit, "unit": f"copy-{number}", "part": number} for number in range(MOST_BARS)]
+    unit = next(row for row in data["tables"]["units"] if row["node"] == "generate-train")
+    beside = {"critical": False, "waited": 0.0}
+    many = [{**unit, **beside, "unit": f"copy-{number}", "part": number} for number in range(MOST_BARS)]
     grown = {**data, "tables": {**data["tables"], "units": [*data["tables"]["units"], *many]}}
     drawn = gantt(grown)
     assert drawn is not None
     bars = [row for row in drawn["data"]["values"] if row["run"] == unit["run"]]
     assert len(bars) < 100
-    assert any(row["units"] > MOST_BARS for row in bars)
+    assert any(row["units"] == MOST_BARS for row in bars)
 
 
 def test_titles_say_what_is_seen(data: dict[str, Any]) -> None:

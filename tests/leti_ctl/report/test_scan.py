@@ -42,6 +42,7 @@ def _rows(data: dict[str, Any], table: str, **wanted: Any) -> list[dict[str, Any
     return [row for row in data["tables"][table] if all(row[name] == value for name, value in wanted.items())]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["train", "test"])
 def test_canaries_count_what_the_rows_hold(runs: list[Run], data: dict[str, Any], name: str) -> None:
     for run in runs:
@@ -62,6 +63,7 @@ def test_canaries_count_what_the_rows_hold(runs: list[Run], data: dict[str, Any]
         assert found["repeated"]["of"] == len(passes)
 
 
+@pytest.mark.slow
 def test_every_failure_has_a_kind_of_feedback(runs: list[Run], data: dict[str, Any]) -> None:
     for run in runs:
         failed = sum(row.outcome != "passed" for _, row in _pairs(run, 0, "test"))
@@ -69,6 +71,7 @@ def test_every_failure_has_a_kind_of_feedback(runs: list[Run], data: dict[str, A
         assert sum(counts) == failed
 
 
+@pytest.mark.slow
 def test_quantiles_are_lengths_that_occur(runs: list[Run], data: dict[str, Any]) -> None:
     lengths = sorted(len(sample.token_ids) for sample, _ in _pairs(runs[0], 0, "train"))
     (row,) = _rows(data, "lengths", run=runs[0].name, iteration=0, **{"pass": "train"})
