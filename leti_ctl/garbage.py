@@ -21,6 +21,7 @@ from stages.contract.errors import ArtifactError, UsageError
 from stages.contract.records import Record, first_fault
 from stages.contract.run import Run
 from stages.contract.spec import RunSpec
+from stages.contract.store import Leftover
 
 if TYPE_CHECKING:
     from leti_ctl.audit.catalog import Catalog
@@ -74,6 +75,8 @@ class Garbage(NamedTuple):
     """Weights and optimizer states that the rule gives up."""
     claimed: dict[int, list[str]]
     """Checkpoints that other runs of the store start from, and which runs; their weights stay."""
+    leftovers: list[Leftover]
+    """What killed writers left of objects that never came to be; how much it is, no listing says."""
 
     @property
     def bytes(self) -> int:
@@ -98,7 +101,8 @@ def find(catalog: Catalog, retention: Retention) -> Garbage:
         for item in catalog.objects(ref)
         if item.key.endswith(WEIGHTS) and item.key in catalog.sizes
     ]
-    return Garbage(orphans, superseded, claimed)
+    leftovers = [each for each in run.store.leftovers(run.key("")) if each.modified < oldest]
+    return Garbage(orphans, superseded, claimed, leftovers)
 
 
 def collect(run: Run, garbage: Garbage, retention: Retention) -> None:
@@ -113,6 +117,8 @@ def collect(run: Run, garbage: Garbage, retention: Retention) -> None:
         run.store.put_if_absent(run.key(f"{PREFIX}{number:04d}-{hashlib.sha256(text).hexdigest()}.json"), text)
     for key in [*(key for key, _ in garbage.orphans), *(each.key for each in garbage.superseded)]:
         run.store.delete(run.key(key))
+    for leftover in garbage.leftovers:
+        run.store.discard(leftover)
 
 
 def removed(run: Run, keys: Iterable[str]) -> Mapping[str, str]:

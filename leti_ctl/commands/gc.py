@@ -25,9 +25,10 @@ from leti_ctl import options
 def gc(run: str, delete: bool, best: bool, every: int, orphan_hours: float, store_uri: str, as_json: bool) -> None:
     """Find, and with --delete remove, what a run can do without.
 
-    That is data of killed writers, weights of checkpoints other than the last, the best, every K-th and those that
-    other runs of the store start from, and optimizer states other than the last. Nothing that unfinished work reads is
-    touched; records and lineage stay, and an audit knows what was removed on purpose.
+    That is data of killed writers, uploads that they never completed, weights of checkpoints other than the last, the
+    best, every K-th and those that other runs of the store start from, and optimizer states other than the last.
+    Nothing that unfinished work reads is touched; records and lineage stay, and an audit knows what was removed on
+    purpose.
     """
     import json
 
@@ -40,8 +41,10 @@ def gc(run: str, delete: bool, best: bool, every: int, orphan_hours: float, stor
     found = garbage.find(Catalog(opened), retention)
     if delete:
         garbage.collect(opened, found, retention)
+    unfinished = [(each.key.removeprefix(opened.key("")), each.name) for each in found.leftovers]
     if as_json:
         keys = {"orphans": [key for key, _ in found.orphans], "superseded": [each.key for each in found.superseded]}
+        keys["unfinished"] = [key for key, _ in unfinished]
         facts = {"run": run, "deleted": delete, "rule": retention.rule, "bytes": found.bytes, "claimed": found.claimed}
         click.echo(json.dumps({**facts, **keys}))
         return
@@ -49,8 +52,10 @@ def gc(run: str, delete: bool, best: bool, every: int, orphan_hours: float, stor
         click.echo(f"orphan      {size:>12,}  {key}")
     for each in found.superseded:
         click.echo(f"superseded  {each.size:>12,}  {each.key}")
+    for key, name in unfinished:
+        click.echo(f"unfinished  {'':>12}  {key}  ({name})")
     for iteration, names in sorted(found.claimed.items()):
         click.echo(f"kept        checkpoint {iteration}, which {', '.join(names)} started from")
     done = "removed" if delete else "would be removed; --delete does it"
-    count = len(found.orphans) + len(found.superseded)
+    count = len(found.orphans) + len(found.superseded) + len(found.leftovers)
     click.echo(f"{count} objects, {found.bytes / 2**20:,.1f} MiB {done} ({retention.rule})")

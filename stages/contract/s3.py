@@ -226,7 +226,7 @@ class S3Store(Store):
             client.meta.events.register("before-send.s3.PutObject", to_google)
 
     def ask(self, key: str, send: Callable[[], T], *, passing: tuple[str, ...] = ()) -> T:
-        """Return what a request returns, sent again while that may help; errors of a `passing` code are raised as are."""
+        """Return what a request returns, sent again while that may help; errors of a `passing` code stay boto3's."""
         return retry.ask(send, lambda error: retry.explain(error, self.uri, key), passing=passing)
 
     def _full(self, key: str) -> str:

@@ -12,10 +12,14 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from leti_ctl import garbage
+from leti_ctl.audit.catalog import Catalog
 from leti_ctl.audit.report import audit
 from leti_ctl.cli import cli
 from stages.contract.errors import ArtifactError, LetiError, UsageError
 from stages.contract.run import Run
+from stages.contract.s3 import S3Store
+from stages.contract.spec import RunSpec
 from stages.contract.store import LocalStore
 
 
@@ -61,6 +65,34 @@ def test_old_orphans_and_superseded_weights_go_and_the_audit_knows(run_folder: P
     assert weights(run_folder) == {2}
     assert list(run_folder.glob("iterations/0000/checkpoint/*/tokenizer.json"))
     assert is_clean(run_folder)
+
+
+def test_what_a_killed_writer_left_half_written_goes_when_it_is_old(run_folder: Path) -> None:
+    now, found = time.time(), []
+    for hours in (48, 1):
+        path = run_folder / f"iterations/0001/samples/train/.staged-{hours}"
+        path.write_text("half a sam")
+        os.utime(path, (now - hours * 3600, now - hours * 3600))
+        found.append(path)
+    assert leti_ctl(run_folder, "gc")["unfinished"] == ["iterations/0001/samples/train"]
+    leti_ctl(run_folder, "gc", "--delete")
+    assert [path.exists() for path in found] == [False, True]
+
+
+def test_an_upload_that_was_never_completed_is_aborted(s3_uri: str) -> None:
+    store = S3Store(s3_uri)
+    run = Run(store, "made")
+    run.create(RunSpec())
+    key = run.key("iterations/0001/checkpoint/abc/model.safetensors")
+    store.client.create_multipart_upload(Bucket=store.bucket, Key=f"leti/{key}")
+    store.client.create_multipart_upload(Bucket=store.bucket, Key="leti/runs/other/object")
+    retention = garbage.Retention()  # moto says of every upload that it began in 2010
+    found = garbage.find(Catalog(run), retention)
+    assert [each.key for each in found.leftovers] == [key]
+    garbage.collect(run, found, retention)
+    left = store.client.list_multipart_uploads(Bucket=store.bucket)["Uploads"]
+    assert [each["Key"] for each in left] == ["leti/runs/other/object"]
+    store.client.close()
 
 
 def test_young_orphans_stay_because_their_writer_may_be_about_to_commit(run_folder: Path) -> None:
