@@ -11,6 +11,7 @@ import base64
 import hashlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from importlib.resources import files
 from typing import Any, NamedTuple
 
@@ -38,7 +39,7 @@ def page(data: Mapping[str, Any], figures: Mapping[str, Spec], rows: Rows | None
         raw("style", "\n".join([_variables(), *map(_web, STYLES)])),
     )
     body = [
-        tag("a", "Skip to the figures", href="#learning", class_="skip"),
+        tag("a", "Skip to the figures", href="#main", class_="skip"),
         sections.header(data),
         *_body(data, figures, rows),
         raw("script", embedded(_figures_data(figures)), type="application/json", id="figures-data"),
@@ -48,6 +49,7 @@ def page(data: Mapping[str, Any], figures: Mapping[str, Spec], rows: Rows | None
     return "<!doctype html>\n" + tag("html", tag("head", head), tag("body", *body), lang="en") + "\n"
 
 
+@lru_cache(maxsize=1)
 def vega_bundle() -> str:
     """Return Vega, Vega-Lite and vega-embed as one script, from the package `vl-convert-python`."""
     try:
@@ -164,7 +166,7 @@ def _body(data: Mapping[str, Any], figures: Mapping[str, Spec], rows: Rows | Non
     made = f"Made {data['generated_at']} by leti {data['leti']}. This file needs no network and holds all its data."
     return [
         tag("nav", tag("div", links, toggle, class_="wide"), aria_label="Sections"),
-        tag("main", [_section(*each) for each in shown]),
+        tag("main", [_section(*each) for each in shown], id="main"),
         tag("footer", made, class_="wide foot"),
     ]
 

@@ -21,6 +21,7 @@ def provenance(run: Row, *, named: bool) -> Markup:
         tag("h3", run["run"]) if named else None,
         _faults(run),
         tag("div", _origin(run), _audit(run["audit"]), class_="columns"),
+        _findings(run["audit"]),
         _checkpoints(run["lineage"]["checkpoints"]),
         _spec(run),
         class_="origin",
@@ -68,9 +69,17 @@ def _audit(audit: Row | None) -> Markup:
         "took": f"{audit['seconds']:.1f} s",
     }  # fmt: skip
     rows = [[tag("dt", name), tag("dd", value)] for name, value in facts.items()]
-    found = [[str(value) for value in each.values()] for each in audit["findings"][:MOST_FINDINGS]]
-    heads = list(audit["findings"][0]) if found else []
-    return tag("div", tag("h4", "Audit"), tag("dl", rows, class_="facts"), table(heads, found) if found else None)
+    return tag("div", tag("h4", "Audit"), tag("dl", rows, class_="facts"))
+
+
+def _findings(audit: Row | None) -> Markup | None:
+    if audit is None or not audit["findings"]:
+        return None
+    names = list(audit["findings"][0])
+    rows = [[str(each[name]) for name in names] for each in audit["findings"][:MOST_FINDINGS]]
+    left = len(audit["findings"]) - MOST_FINDINGS
+    more = tag("p", f"{left} more: leti-ctl audit {audit['run']}", class_="soft") if left > 0 else None
+    return tag("div", tag("h4", "What the audit found"), table(names, rows), more)
 
 
 def _checkpoints(chain: list[Row]) -> Markup | None:

@@ -17,7 +17,7 @@ NEAR = 8
 def published(preset: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return the paper's scores for a run's nearest preset: `{"title", "value", "note"}`, values between 0 and 1.
 
-    `preset` is the report's `{"name", "changed"}`. Empty where the paper has nothing about it or the run is far from it.
+    `preset` is a report's `{"name", "changed"}`. Empty where the paper has nothing on it, or the run is far from it.
     """
     if preset["name"] is None or len(preset["changed"]) > NEAR:
         return []

@@ -22,6 +22,7 @@ from __future__ import annotations
 import base64
 import gzip
 import json
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import takewhile, zip_longest
@@ -42,6 +43,10 @@ CHUNK_CHARACTERS = 400_000
 """Problems are compressed together up to so much JSON; the page unpacks a chunk when one of its problems is opened."""
 BUDGET = 10_000_000
 """Characters of compressed text in a page, for all its runs together."""
+_OPENING = re.compile(
+    r"(?:write|create|implement) (?:an? |the )?(?:python )?(?:function|program|code) (?:to |that |which )", re.I
+)
+"""How half of all programming problems begin, which tells nobody which one it is."""
 TEXT_TASKS = frozenset({"bbh"})
 """Tasks whose solutions are prose, which is not coloured as Python."""
 
@@ -247,5 +252,7 @@ def _title(lines: Sequence[str]) -> str:
     for line in lines:
         words = line.strip(" \t\"'#")
         if any(character.isalpha() for character in words) and not words.startswith(("import ", "from ")):
-            return words if len(words) <= 120 else words[:119] + "…"
+            told = _OPENING.sub("", words, count=1) if _OPENING.match(words) else words
+            told = told[:1].upper() + told[1:]
+            return told if len(told) <= 120 else told[:119] + "…"
     return ""

@@ -146,7 +146,7 @@ class Browser {
   }
 
   fill(places) {
-    const room = 0.46 * (this.list.clientWidth || 540);
+    const room = 0.4 * (this.list.clientWidth || 540);
     const side = Math.max(4, Math.min(22, Math.floor(room / this.pass.iterations.length) - 1));
     const every = Math.ceil(22 / side);
     this.list.style.setProperty("--side", `${side}px`);

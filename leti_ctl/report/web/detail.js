@@ -74,6 +74,7 @@ function answers(browser, row, told, query) {
   const { catalog, column, pass } = browser;
   const counts = row.counts[column];
   const pairs = Array.from({ length: counts.length / 2 }, (_, place) => [catalog.kinds[counts[place * 2]], counts[place * 2 + 1]]);
+  pairs.sort(([a], [b]) => (b.outcome === "passed") - (a.outcome === "passed"));
   const total = pairs.reduce((sum, [, count]) => sum + count, 0);
   const title = make("h4", {}, `Iteration ${pass.iterations[column]}: ${total} solutions, ${percent(row.rates[column] ?? 0)} passed`);
   const color = (kind, place) => (kind.outcome === "passed" ? "var(--pass)" : `color-mix(in oklab, var(--fail), var(--empty) ${Math.min(80, place * 18)}%)`);

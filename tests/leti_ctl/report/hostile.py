@@ -30,8 +30,8 @@ KINDS = (("passed", None), ("failed", "NameError"), ("failed", "AssertionError")
 ITERATIONS, PROBLEMS, SAMPLES = 2, 4, 6
 
 
-def make(folder: Path, name: str = "hostile") -> Run:
-    """Make the run in `folder/store`: test passes of three models, the last one's not executed yet."""
+def make(folder: Path, name: str = "hostile", models: int = ITERATIONS + 1) -> Run:
+    """Make the run in `folder/store`: test passes of so many models, the last of three not executed yet."""
     run = Run(LocalStore(folder / "store"), name)
     sampled = {"samples_per_problem": SAMPLES}
     scored = {**sampled, "splits": ["test"], "select_on": "test", "k": [1], "bootstrap_resamples": 20}
@@ -39,7 +39,7 @@ def make(folder: Path, name: str = "hostile") -> Run:
     run.create(RunSpec.model_validate_json(json.dumps(spec)))
     problems = [_problem(number) for number in range(PROBLEMS)]
     _job(run, folder, 0).commit_rows(Ref("problems", split="test"), problems, inputs=WORLD)
-    for iteration in range(ITERATIONS + 1):
+    for iteration in range(models):
         pairs = [_pair(iteration, problem, number) for problem in problems for number in range(SAMPLES)]
         job = _job(run, folder, iteration)
         job.commit_rows(Ref("samples", iteration, "test"), [sample for sample, _ in pairs], inputs=WORLD)
