@@ -31,7 +31,7 @@ def _requests(run: Run, iteration: int) -> Iterator[Request]:
         return
     prompts = {each.problem_id: each.prompt for each in run.read(Ref("problems", split="train"), Problem)}
     judged = zip(run.read(samples, Sample), run.read(executions, Execution), strict=True)
-    yield from requests(judged, prompts, iteration)
+    yield from requests(judged, prompts, iteration, successes=run.spec.feedback.successes)
 
 
 def _waiting(run: Run, iteration: int) -> Iterator[Request]:

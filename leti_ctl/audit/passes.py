@@ -70,10 +70,11 @@ def _samples(reader: Reader, spec: RunSpec, iteration: int, one: Pass) -> Iterat
 def _executions(reader: Reader, iteration: int, one: Pass) -> Iterator[tuple[Pair, Verdict]]:
     ref = Ref("executions", iteration, one.name)
     seen: Counter[Pair] = Counter()
+    silent = not reader.catalog.run.spec.feedback.successes
     for row in reader.read(ref, Execution):
         pair = (row.problem_id, row.sample)
         seen[pair] += 1
-        if row.outcome == "passed" and (row.feedback or row.error_type):
+        if row.outcome == "passed" and ((row.feedback and silent) or row.error_type):
             reader.note("verdict", f"{ref.prefix} {_spell(pair)}", "no feedback for a pass", row.error_type or "some")
         if row.outcome == "failed" and not (row.feedback and row.error_type):
             reader.note("verdict", f"{ref.prefix} {_spell(pair)}", "an error type and feedback", "none")

@@ -146,7 +146,8 @@ def _sequence(example: tuple[int, ...], ids: Ids, verdict: Verdict, spec: RunSpe
         return f"the {'good' if passed else 'bad'} token first", f"id {example[0] if example else None}"
     rest = example[1:]
     if rest[:1] == (ids.open,):
-        if (passed and not spec.task.hint) or not spec.build.textual_feedback:
+        bare = passed and not (spec.task.hint or spec.feedback.successes)
+        if bare or not spec.build.textual_feedback:
             return "no feedback block", "one"
         if ids.close not in rest:
             whole = len(example) >= spec.build.max_length

@@ -46,7 +46,7 @@ class Line(Record):
 
 
 class Request(Record):
-    """A failure to write a note on: the line is one as soon as it has a `text`."""
+    """A solution to write a note on: the line is one as soon as it has a `text`."""
 
     problem_id: str
     solution_sha256: str
@@ -102,12 +102,12 @@ def read_notes(address: str) -> Notes:
 
 
 def requests(
-    judged: Iterable[tuple[Sample, Execution]], prompts: Mapping[str, str], iteration: int
+    judged: Iterable[tuple[Sample, Execution]], prompts: Mapping[str, str], iteration: int, *, successes: bool = False
 ) -> Iterator[Request]:
-    """Yield a request for each distinct solution of a problem that failed, in the order of its first sample."""
+    """Yield a request for each distinct solution of a problem that failed, or also that passed, by its first sample."""
     found: dict[tuple[str, str], list[tuple[Sample, Execution]]] = {}
     for sample, execution in judged:
-        if execution.outcome not in ("passed", "infra_error"):
+        if execution.outcome != "infra_error" and (successes or execution.outcome != "passed"):
             key = (sample.problem_id, solution_digest(sample.solution))
             found.setdefault(key, []).append((sample, execution))
     for (problem_id, digest), same in found.items():

@@ -181,6 +181,10 @@ def _feedback(spec: RunSpec) -> Iterator[Rule]:
         "set build.textual_feedback to false",
     )
     yield (
+        feedback.source == "traceback" and feedback.successes,
+        "feedback.successes: true, and feedback.source 'traceback' has nothing to say of them; name another source",
+    )
+    yield (
         feedback.source != "notes" and feedback.missing == "stop",
         f"feedback.missing: 'stop' waits for notes, and feedback.source is {feedback.source!r}; set it to traceback or "
         "the source to notes",

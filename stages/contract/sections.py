@@ -194,6 +194,8 @@ class FeedbackSpec(Section):
     """For `notes`: a file or `s3://` address of JSONL, `{"problem_id", "solution_sha256", "text"}` a line."""
     keep_traceback: bool = True
     """Let the traceback follow what the source says. Where the source says nothing the traceback stands anyway."""
+    successes: bool = False
+    """Let the source speak of solutions that passed, too. Prompts are still begun with the bare reward token."""
     missing: Literal["traceback", "stop"] = "traceback"
     """For `notes`: a failure without one keeps its traceback, or the run stops there until somebody has written it."""
 

@@ -19,12 +19,9 @@ from stages.contract.spec import RunSpec
 from stages.entrypoint import Job, threads
 from stages.execute.assess import Assessor
 from stages.execute.feedback.comments import comment
-from stages.execute.feedback.source import Failure
+from stages.execute.feedback.source import Judged
 from stages.execute.judge import Judge, Limits, Program, Verdict
 from stages.tasks import load_task
-
-NO_FAILURE = ("passed", "infra_error")
-"""Outcomes that there is nothing to say about."""
 
 
 def run(job: Job) -> None:
@@ -39,8 +36,7 @@ def run(job: Job) -> None:
     verdicts = _judge(job, programs) if task.is_program else [None] * len(programs)
     assessor = Assessor(job.spec, task)
     rows = list(map(assessor.row, problems, samples, programs, verdicts))
-    judged = map(Failure, problems, samples, programs, rows)
-    commented = comment(job, rows, [each for each in judged if each.execution.outcome not in NO_FAILURE])
+    commented = comment(job, rows, list(map(Judged, problems, samples, programs, rows)))
     outcomes = Counter(row.outcome for row in commented.rows)
     job.commit_rows(
         Ref("executions", job.iteration, job.split),

@@ -1,4 +1,4 @@
-"""From a part's executions to the same with their failures commented."""
+"""From a part's executions to the same with comments on them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from stages.contract.prompts import cap, sanitize
 from stages.contract.records import Execution
 from stages.entrypoint import Job, threads
 from stages.execute.feedback.reader import Text, read_all
-from stages.execute.feedback.source import Comments, Failure, load_source
+from stages.execute.feedback.source import Comments, Judged, load_source
 
 
 class Commented(NamedTuple):
@@ -22,24 +22,25 @@ class Commented(NamedTuple):
     facts: dict[str, int] = {}
 
 
-def comment(job: Job, rows: Sequence[Execution], failures: Sequence[Failure]) -> Commented:
-    """Return the rows, the failures' feedback written as the spec says. Held-out passes keep theirs: nothing is learned
-    from them.
+def comment(job: Job, rows: Sequence[Execution], judged: Sequence[Judged]) -> Commented:
+    """Return the rows, their feedback written as the spec says. Held-out passes keep theirs: nothing is learned from
+    them.
 
-    `failures` tell of those rows that did not pass, in the rows' order.
+    `judged` tell of the rows, one each.
     """
     spec = job.spec
     if spec.feedback.source == "traceback" or job.sampling_pass.split != "train":
         return Commented(list(rows))
     started = time.monotonic()
-    said = _ask(job, failures)
-    written = [_write(job, failure.execution, text) for failure, text in zip(failures, said.texts, strict=True)]
+    silent = ("infra_error",) if spec.feedback.successes else ("passed", "infra_error")
+    wanted = [number for number, row in enumerate(rows) if row.outcome not in silent]
+    said = _ask(job, [judged[number] for number in wanted])
+    written = list(rows)
+    for number, text in zip(wanted, said.texts, strict=True):
+        written[number] = _write(job, rows[number], text)
     job.counters["feedback_seconds"] = time.monotonic() - started
-    mended = iter(written)
-    known = {id(failure.execution) for failure in failures}
-    silent = sum(not text for text in said.texts)
-    facts = {"commented": len(failures) - silent, "uncommented": silent}
-    return Commented([next(mended) if id(row) in known else row for row in rows], said.inputs, facts)
+    commented = sum(map(bool, said.texts))
+    return Commented(written, said.inputs, {"commented": commented, "uncommented": len(wanted) - commented})
 
 
 def join(text: str, traceback: str, characters: int) -> str:
@@ -59,13 +60,13 @@ def join(text: str, traceback: str, characters: int) -> str:
 CUT = "\n[...]"
 
 
-def _ask(job: Job, failures: Sequence[Failure]) -> Comments:
+def _ask(job: Job, judged: Sequence[Judged]) -> Comments:
     name = job.spec.feedback.source
     source = load_source(name)
     if hasattr(source, "comment"):
-        said: Comments = source.comment(job, failures)
+        said: Comments = source.comment(job, judged)
         return said
-    texts = [Text(failure.program.prompt, failure.program.solution) for failure in failures]
+    texts = [Text(each.program.prompt, each.program.solution) for each in judged]
     return Comments(read_all(name, texts, job.spec.execute.workers or threads()))
 
 

@@ -16,10 +16,14 @@ from tests.leti_ctl.audit.made import BODIES, make_run, make_spec
 @pytest.mark.slow
 def test_a_run_with_notes_is_audited_when_their_file_is_gone(tmp_path: Path) -> None:
     file = tmp_path / "notes.jsonl"
-    note = {"problem_id": "train/1", "solution_sha256": solution_digest(BODIES[1]), "text": "Add one to x."}
-    file.write_text(json.dumps(note) + "\n")
+    solutions = {"Add one to x.": BODIES[1], "Right, and short.": BODIES[0].format(1)}
+    notes = (
+        {"problem_id": "train/1", "solution_sha256": solution_digest(solution), "text": text}
+        for text, solution in solutions.items()
+    )
+    file.write_text("".join(json.dumps(note) + "\n" for note in notes))
     data = make_spec(tmp_path).model_dump(mode="json")
-    data |= {"iterations": 1, "feedback": {"source": "notes", "notes": str(file)}}
+    data |= {"iterations": 1, "feedback": {"source": "notes", "notes": str(file), "successes": True}}
     run = make_run(tmp_path, spec=RunSpec.model_validate_json(json.dumps(data)))
     file.unlink()
     report = audit(run, Depth(reexecute_percent=100))

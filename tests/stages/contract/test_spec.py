@@ -57,6 +57,7 @@ WITH: dict[str, dict[str, Any]] = {
         "build.solution_ids": "retokenized",
     },
     "feedback.keep_traceback": {"feedback.source": "linter"},
+    "feedback.successes": {"feedback.source": "linter"},
     "feedback.notes": {"feedback.source": "notes", "feedback.notes": "n.jsonl"},
     "feedback.missing": {"feedback.source": "notes", "feedback.notes": "n.jsonl"},
 }
@@ -111,6 +112,7 @@ CONFLICTS: list[tuple[dict[str, Any], tuple[str, ...]]] = [
     ({"feedback.source": "notes"}, ("feedback.notes", "'notes'", "set both or neither")),
     ({"feedback.notes": "n.jsonl"}, ("feedback.notes", "'n.jsonl'", "set both or neither")),
     ({"feedback.keep_traceback": False}, ("feedback.keep_traceback", "leaves nothing", "name another source")),
+    ({"feedback.successes": True}, ("feedback.successes", "'traceback'", "name another source")),
     ({"feedback.missing": "stop"}, ("feedback.missing", "'traceback'", "the source to notes")),
     ({"task.postprocess": "first_block"}, ("build.solution_ids", "'first_block'", "set build.solution_ids")),
     (

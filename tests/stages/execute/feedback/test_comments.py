@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from stages.contract.errors import SpecError
 from stages.contract.records import Execution
 from stages.execute.feedback.comments import CUT, join
-from tests.stages.execute.feedback.parts import commit_samples, executed, make_run, record
+from tests.stages.execute.feedback.parts import PASSES, UNDEFINED, commit_samples, executed, make_run, record
 
 LONG = "Traceback (most recent call last):\n" + "  deep\n" * 500 + "NameError: name 'z' is not defined\n"
 
@@ -63,6 +63,17 @@ def test_alone_a_text_replaces_the_traceback_and_silence_does_not(tmp_path: Path
     rows = executed(run, tmp_path)
     assert rows[2].feedback == "<string>:6:12: undefined name 'z'\n"
     assert "SyntaxError" in rows[4].feedback
+
+
+@pytest.mark.slow
+def test_successes_are_commented_where_the_spec_says_so(tmp_path: Path) -> None:
+    run = make_run(tmp_path, {"source": "linter", "successes": True})
+    odd = "\ndef f(x):\n    import os\n    return x + 1\n"
+    commit_samples(run, tmp_path, [PASSES, odd, UNDEFINED])
+    rows = executed(run, tmp_path)
+    assert [row.outcome for row in rows] == ["passed", "passed", "failed"]
+    assert [row.feedback for row in rows[:2]] == ["", "<string>:6:5: 'os' imported but unused\n"]
+    assert record(run, "executions").facts["uncommented"] == 1
 
 
 @pytest.mark.slow
