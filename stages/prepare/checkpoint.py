@@ -24,6 +24,8 @@ from stages.prepare import smollm2, tiny
 from stages.prepare.quiet import quiet_transformers
 
 CONFIG, TOKENIZER = "config.json", "tokenizer.json"
+SHARD_BYTES = 1 << 30
+"""Of one weights file at most: files go to the store and come back side by side."""
 DOWNLOADED = ["*.json", "*.safetensors", "*.bin", "*.model", "*.txt", "*.jinja"]
 BROKEN_FILES = (OSError, ValueError, KeyError, TypeError, RuntimeError, AttributeError, SafetensorError)
 """What transformers raises for folders that are not whole; the message then is its own first line."""
@@ -60,7 +62,7 @@ def write_checkpoint(source: Source, spec: ModelSpec, folder: Path, *, seed: int
         fresh = add_tokens(tokenizer, spec)
         init_embeddings(model, fresh, spec, known=known, seed=seed)
         correct_ids(model, tokenizer)
-        model.save_pretrained(folder)
+        model.save_pretrained(folder, max_shard_size=SHARD_BYTES)
         tokenizer.save_pretrained(folder)
     if not (folder / TOKENIZER).is_file():
         raise ModelError(

@@ -76,7 +76,7 @@ class DeepSpeedTrainer:
             state.write_steps(folder, self.optimizer_steps)
 
     def save_model(self, folder: Path) -> None:
-        """Write `model.safetensors` in the run's number format."""
+        """Write the weights in the run's number format."""
         tensors = self._gather(None)
         if self.rank == 0:
             write_model(self.model, tensors, self.dtype, folder)

@@ -90,7 +90,7 @@ class Trainer(Protocol):
         """Write what a trainer of any kind or size goes on from (see `state`); rank 0's folder gets it."""
 
     def save_model(self, folder: Path) -> None:
-        """Write the weights as `model.safetensors`, in the format of the run; rank 0's folder gets it."""
+        """Write the weights as Hugging Face has them, in the format of the run; rank 0's folder gets them."""
 
     def close(self) -> None:
         """Leave the process group."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from huggingface_hub import split_torch_state_dict_into_shards
 from safetensors.torch import save_file
 from torch import nn
 from transformers import AutoModelForCausalLM, PreTrainedModel
@@ -17,6 +19,9 @@ from stages.contract.errors import ModelError, ResourceError
 from stages.contract.spec import TrainSpec
 from stages.train import state
 from stages.train.engine import Step
+
+SHARD_BYTES = 1 << 30
+"""Of one weights file: files go to the store and come back side by side."""
 
 
 class Start(NamedTuple):
@@ -56,12 +61,22 @@ def decay_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     ]
 
 
-def write_model(model: nn.Module, weights: state.Tensors, dtype: str, folder: Path) -> None:
-    """Write `model.safetensors`: the weights in the run's number format, beside the buffers the model stores."""
+def write_model(
+    model: nn.Module, weights: state.Tensors, dtype: str, folder: Path, *, shard_bytes: int = SHARD_BYTES
+) -> None:
+    """Write the weights in the run's number format, beside the buffers the model stores, as Hugging Face has them.
+
+    That is `model.safetensors`, or above `shard_bytes` several files of at most that size and an index.
+    """
     buffers = dict(model.named_buffers())
     kept = {name: value.cpu() for name, value in model.state_dict().items() if name in buffers}
     stored = kept | {name: tensor.to(getattr(torch, dtype)) for name, tensor in weights.items()}
-    save_file(stored, folder / "model.safetensors", metadata={"format": "pt"})
+    split = split_torch_state_dict_into_shards(stored, max_shard_size=shard_bytes)
+    for file, names in split.filename_to_tensors.items():
+        save_file({name: stored[name] for name in names}, folder / file, metadata={"format": "pt"})
+    if split.is_sharded:
+        index = {"metadata": split.metadata, "weight_map": split.tensor_to_filename}
+        (folder / "model.safetensors.index.json").write_text(json.dumps(index, indent=2, sort_keys=True))
 
 
 @contextmanager

@@ -68,7 +68,7 @@ class TorchTrainer:
         state.write_steps(folder, self.optimizer_steps)
 
     def save_model(self, folder: Path) -> None:
-        """Write `model.safetensors` in the run's number format."""
+        """Write the weights in the run's number format."""
         if self.rank == 0:
             write_model(self.model, self._weights(), self.dtype, folder)
 

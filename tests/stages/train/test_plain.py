@@ -17,7 +17,7 @@ from stages.contract.artifacts import Ref
 from stages.contract.run import Run
 from stages.entrypoint import Job
 from stages.train.engine import Step, Trainer
-from stages.train.model import Start
+from stages.train.model import Start, load_model, write_model
 from stages.train.plain import TorchTrainer
 from stages.train.stage import make_plan
 from stages.train.static import MicroBatch, StaticLoss, cut, shape_of
@@ -164,3 +164,18 @@ def test_no_later_step_runs_an_operation_that_the_first_did_not(tmp_path: Path) 
                 trainer.train_step(step)
     assert len(first.seen) > 50
     assert later.seen == first.seen
+
+
+def test_large_weights_are_written_in_shards_that_load_as_one(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    model = load_model(Start(run.fetch(Ref("checkpoint", 0), tmp_path), None, "float32"))
+    weights = {name: parameter.data for name, parameter in model.named_parameters()}
+    for name, shard_bytes in (("whole", 1 << 30), ("shards", 1 << 14)):
+        (tmp_path / name).mkdir()
+        model.config.save_pretrained(tmp_path / name)
+        write_model(model, weights, "float32", tmp_path / name, shard_bytes=shard_bytes)
+    assert [path.name for path in (tmp_path / "whole").glob("*.safetensors*")] == ["model.safetensors"]
+    assert len(list((tmp_path / "shards").glob("model-*-of-*.safetensors"))) > 2
+    loaded = load_model(Start(tmp_path / "shards", None, "float32"))
+    for name, parameter in loaded.named_parameters():
+        assert torch.equal(parameter.data, weights[name]), name
