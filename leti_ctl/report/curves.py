@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from leti_ctl.report.plot import (
@@ -89,7 +89,9 @@ def efficiency(data: Data) -> Spec | None:
         if row["pass"] == reported_pass(data, row["run"])
         for name, title in EFFORTS.items()
     ]  # fmt: skip
-    if len({row["iteration"] for row in rows}) < 2:
+    trained = {row["run"] for row in rows if row["iteration"] > 0}
+    rows = [row for row in rows if row["run"] in trained]
+    if not rows:
         return None
     x = {"field": "x", "type": "quantitative", "axis": {"title": None, "labelExpr": COUNT, "tickCount": 5}}
     tip = hover("run", "iteration", x=",.4~r", value="%", low="%", high="%")
@@ -103,7 +105,7 @@ def efficiency(data: Data) -> Spec | None:
     where = reported_pass(data, rows[0]["run"])
     subtitle = "Every point is one iteration's model; the axes count all that was spent before it was scored"
     body = in_panels(rows, "effort", layers, Grid(panels=list(EFFORTS.values()), columns=2, apart=("x",), height=170))
-    return figure(f"What {metric} on {where} costs: {_cheapest(data, metric)}", subtitle, body)
+    return figure(f"What {metric} on {where} costs: {_cheapest(data, metric, trained)}", subtitle, body)
 
 
 def rates(data: Data) -> Spec | None:
@@ -234,11 +236,11 @@ def _change(data: Data, metric: str) -> str:
     return ("on held-out problems: " if several(data) else "") + ", ".join(told[:3]) + (", …" if told[3:] else "")
 
 
-def _cheapest(data: Data, metric: str) -> str:
+def _cheapest(data: Data, metric: str, trained: Collection[str]) -> str:
     """Which run reaches what all reach with the fewest steps, in words."""
     reached: dict[str, list[Row]] = {}
     for row in _of(data, "efficiency", metric=metric):
-        if row["pass"] == reported_pass(data, row["run"]):
+        if row["run"] in trained and row["pass"] == reported_pass(data, row["run"]):
             reached.setdefault(row["run"], []).append(row)
     goal = min(max(row["value"] for row in rows) for rows in reached.values())
     steps = {run: min(row["steps"] for row in rows if row["value"] >= goal) for run, rows in reached.items()}

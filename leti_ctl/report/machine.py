@@ -206,10 +206,8 @@ def _stage_color(rows: Iterable[Row]) -> Spec:
 
 
 def _loss_title(data: Data, rows: Sequence[Row]) -> str:
-    run, what = data["runs"][0]["run"], rows[0]["what"]
+    run, what = rows[0]["run"], rows[0]["what"]
     losses = [row["loss"] for row in rows if row["run"] == run and row["what"] == what]
-    if not losses:
-        return "Training loss"
     tenth = max(1, len(losses) // 10)
     first, last = sum(losses[:tenth]) / tenth, sum(losses[-tenth:]) / tenth
     whose = f" ({clear(run)})" if several(data) else ""

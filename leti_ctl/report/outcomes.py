@@ -212,7 +212,11 @@ def _errors_title(data: Data, rows: Sequence[Row]) -> str:
 
 
 def _feedback_title(data: Data) -> str:
+    """How many kinds of feedback are gone; of runs that only evaluate, the commonest."""
     rows = [row for row in data["tables"]["learned"] if row["pass"] == reported_pass(data, row["run"])]
+    if not any(row["last_seen"] for row in rows):
+        most = max(rows, key=lambda row: row["peak_share"])
+        return f"The commonest feedback, at {shown_percent(most['peak_share'])} of samples: {most['kind']}"
     told = []
     for run in data["runs"][:3]:
         mine = [row for row in rows if row["run"] == run["run"]]
@@ -235,7 +239,11 @@ def _length_title(data: Data, rows: Sequence[Row]) -> str:
         return "Length of solutions"
     whose = f" ({clear(run)})" if several(data) else ""
     (first, last), (ended, ends) = _ends(mine, "mean_tokens"), _ends(mine, "eos_rate")
+    tokens = _arrow(f"{first:.0f}", f"{last:.0f}")
     return (
-        f"Solutions of {first:.0f} → {last:.0f} tokens, {shown_percent(ended)} → {shown_percent(ends)} "
-        f"ended by the model{whose}"
+        f"Solutions of {tokens} tokens, {_arrow(shown_percent(ended), shown_percent(ends))} ended by the model{whose}"
     )
+
+
+def _arrow(first: str, last: str) -> str:
+    return first if first == last else f"{first} → {last}"
