@@ -22,6 +22,8 @@ FLAGS = (
     "--headless=new", "--remote-debugging-pipe", "--no-first-run", "--disable-gpu", "--disable-dev-shm-usage",
     "--disable-background-networking", "--disable-component-update", "--disable-sync", "--hide-scrollbars",
     "--font-render-hinting=none", "--force-color-profile=srgb", "--disable-extensions",
+    # Its own sandbox needs what containers lack, and the only page it is shown is ours.
+    "--no-sandbox",
 )  # fmt: skip
 
 LAUNCH = """
@@ -143,7 +145,7 @@ def chromium(profile: Path) -> Iterator[Tab]:
     assert path is not None
     to_read, to_write = os.pipe()
     from_read, from_write = os.pipe()
-    flags = [*FLAGS, *(["--no-sandbox"] if os.geteuid() == 0 else []), f"--user-data-dir={profile}"]
+    flags = [*FLAGS, f"--user-data-dir={profile}"]
     line = [sys.executable, "-c", LAUNCH, str(to_read), str(from_write), path, *flags, "about:blank"]
     process = subprocess.Popen(
         line,
