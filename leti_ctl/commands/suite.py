@@ -12,7 +12,7 @@ from leti_ctl import options
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from leti_ctl.suite.book import Suite, Table
+    from leti_ctl.suite.book import Table
     from leti_ctl.suite.resolve import Resolver
     from leti_ctl.suite.trial import Trial
     from stages.contract.store import Store
@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path, exists=True, file_okay=False),
     help="Folder with the data sets' files in their own layouts, in place of the hub.",
 )
+@click.option(
+    "--official-code", is_flag=True, help="Run each preset's -official-code twin, where the paper's text differs."
+)
 @options.overrides
 @options.store
 @options.profile
@@ -46,6 +49,7 @@ def suite(
     only: tuple[str, ...],
     scale: float,
     data: Path | None,
+    official_code: bool,
     overrides: tuple[str, ...],
     store_uri: str,
     profile: str | None,
@@ -57,12 +61,14 @@ def suite(
     """Make the runs behind the tables of a paper and print ours beside the published numbers.
 
     Runs are shared by their specs: what two tables need is made once, and what the store has already is not made again.
-    Interrupt at any time; the same command goes on.
+    They run on this machine, one after another. Interrupt at any time; the same command goes on.
     """
-    from leti_ctl.suite import drive
+    from leti_ctl.suite import book, drive
+    from leti_ctl.suite.trial import Trial, find_sources
     from stages.contract.errors import LetiError
 
-    chosen, trial = _trial(name, scale, data, overrides)
+    chosen = book.load(name)
+    trial = Trial(chosen, scale, overrides, find_sources(chosen, data) if data else {}, official_code)
     tables = chosen.choose(only)
     store, resolver = _resolve(tables, trial, store_uri)
     if listing:
@@ -72,14 +78,6 @@ def suite(
     _show(_document(tables, trial, resolver, store), failed, out, as_json=as_json)
     if failed:
         raise LetiError(drive.summary_of(failed))
-
-
-def _trial(name: str, scale: float, data: Path | None, overrides: tuple[str, ...]) -> tuple[Suite, Trial]:
-    from leti_ctl.suite import book
-    from leti_ctl.suite.trial import Trial, find_sources
-
-    chosen = book.load(name)
-    return chosen, Trial(chosen, scale, overrides, find_sources(chosen, data) if data else {})
 
 
 def _resolve(tables: Mapping[str, Table], trial: Trial, store_uri: str) -> tuple[Store, Resolver]:
@@ -97,10 +95,11 @@ def _resolve(tables: Mapping[str, Table], trial: Trial, store_uri: str) -> tuple
 def _list(store: Store, resolver: Resolver, profile: str | None, *, as_json: bool) -> None:
     import json
 
-    from leti_ctl import profiles
+    from leti_ctl import contexts, profiles
     from leti_ctl.suite import cost, text
 
-    rows = cost.rows(store, resolver.runs.values(), profiles.load_profile(profile) if profile else None)
+    named = profile or (contexts.current()[1].profile if contexts.choose(None).backend == "argo" else None)
+    rows = cost.rows(store, resolver.runs.values(), profiles.load_profile(named) if named else None)
     if as_json:
         click.echo(json.dumps({"runs": rows, "total": cost.total(rows)}, indent=2))
     else:

@@ -76,6 +76,7 @@ class Resolver:
         return self._wanted(preset, {"model": {**model, **origin}})
 
     def _wanted(self, preset: str, over: dict[str, Any]) -> Wanted:
+        preset = self.trial.preset(preset)
         spec = self._load(preset, over)
         # Iterations are in no digest, but whether there are any decides what a run is.
         key = spec.digest()[:DIGITS] + ("" if spec.iterations else "e")

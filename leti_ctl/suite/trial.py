@@ -8,10 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from leti_ctl import layers
+from leti_ctl import layers, presets
 from leti_ctl.suite.book import Suite
 from stages.contract.errors import UsageError
 from stages.contract.spec import RunSpec
+
+OFFICIAL_CODE = "-official-code"
+"""Ends the name of a preset's twin that follows the official code where that differs from the paper's text."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +26,8 @@ class Trial:
     overrides: tuple[str, ...] = ()
     sources: Mapping[str, str] = field(default_factory=dict)
     """Task to its file, found in `data`."""
+    official_code: bool = False
+    """Whether presets give way to their official-code twins."""
 
     @property
     def warning(self) -> str:
@@ -35,6 +40,11 @@ class Trial:
     def is_small(self) -> bool:
         """Whether its numbers mean nothing."""
         return self.scale < 1
+
+    def preset(self, name: str) -> str:
+        """Return the preset that this trial runs for `name`."""
+        twin = name + OFFICIAL_CODE
+        return twin if self.official_code and twin in presets.entries() else name
 
     def apply(self, spec: RunSpec) -> dict[str, Any]:
         """Return the spec's data as this trial runs it."""
@@ -60,7 +70,7 @@ def find_sources(suite: Suite, folder: Path) -> dict[str, str]:
     for task, patterns in suite.data.items():
         matches = [path for pattern in patterns for path in sorted(folder.glob(pattern))]
         if matches:
-            found[task] = str(matches[0].absolute())
+            found[task] = str(matches[0].resolve())
     if not found:
         known = ", ".join(patterns[0] for patterns in suite.data.values())
         raise UsageError(f"--data {str(folder)!r}: none of {known} is there; name the folder with the data sets' files")
