@@ -109,8 +109,12 @@ def efficiency(data: Data) -> Spec | None:
 
 
 def rates(data: Data) -> Spec | None:
-    """Every score that is no pass@k: solve rate, executable rate, the task's own figures."""
-    rows = [row for row in _of(data, "scores") if row["k"] is None]
+    """Scores that are no pass@k, of training and the pass reported: solve rate, executable rate, the task's figures."""
+    rows = [
+        row
+        for row in _of(data, "scores")
+        if row["k"] is None and row["pass"] in ("train", reported_pass(data, row["run"]))
+    ]
     if not rows:
         return None
     metrics = [name for name in data["metrics"] if not name.startswith("pass@")]
