@@ -106,8 +106,7 @@ def now() -> str:
 
 def run_names(store: Store) -> list[str]:
     """Return the names of the runs of a store, sorted."""
-    keys = (key.split("/") for key in store.list("runs/"))
-    return sorted({parts[1] for parts in keys if len(parts) > 2})
+    return sorted(store.folders("runs/"))
 
 
 def open_run(store: Store, name: str) -> Run:

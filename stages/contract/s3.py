@@ -158,6 +158,15 @@ class S3Store(Store):
                 yield Entry(item["Key"].removeprefix(self.root), item["Size"], item["LastModified"].timestamp())
             more = {"ContinuationToken": page["NextContinuationToken"]} if page.get("IsTruncated") else None
 
+    def folders(self, prefix: str) -> Iterator[str]:
+        check_prefix(prefix)
+        start, more = self.root + prefix, {"Delimiter": "/"}
+        while more:
+            page = self.ask(prefix, lambda more=more: self._page(prefix, more))  # type: ignore[misc]
+            yield from (item["Prefix"].removeprefix(start).rstrip("/") for item in page.get("CommonPrefixes", ()))
+            token = page["NextContinuationToken"] if page.get("IsTruncated") else None
+            more = {"Delimiter": "/", "ContinuationToken": token} if token else {}
+
     def size(self, key: str) -> int | None:
         # Not HEAD: its answers carry no body, so a missing bucket would look like a missing key.
         full = self._full(key)

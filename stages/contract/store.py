@@ -75,6 +75,11 @@ class Store(ABC):
     def scan(self, prefix: str) -> Iterator[Entry]:
         """Yield every object whose key starts with `prefix`, in lexicographic order of the keys."""
 
+    def folders(self, prefix: str) -> Iterator[str]:
+        """Yield each once what keys that start with `prefix` have next up to a slash; what is below is not listed."""
+        names = (key.removeprefix(prefix).partition("/") for key in self.list(prefix))
+        return iter({name: None for name, slash, _ in names if slash})
+
     def list(self, prefix: str) -> Iterator[str]:
         """Yield the keys that start with `prefix`, in lexicographic order."""
         return (entry.key for entry in self.scan(prefix))
@@ -142,6 +147,17 @@ class LocalStore(Store):
             with suppress(FileNotFoundError):  # deleted since
                 status = (self.root / key).stat()
                 yield Entry(key, status.st_size, status.st_mtime)
+
+    def folders(self, prefix: str) -> Iterator[str]:
+        check_prefix(prefix)
+        folder, _, start = prefix.rpartition("/")
+        try:
+            found = [path for path in (self.root / folder).iterdir() if path.is_dir()]
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        for path in found:
+            if path.name.startswith(start) and _has_objects(path):
+                yield path.name.removeprefix(start)
 
     def size(self, key: str) -> int | None:
         path = self._path(key)
@@ -219,6 +235,10 @@ def check_prefix(prefix: str) -> None:
     """Refuse a prefix of keys that leaves the store, as `check_key` does."""
     if prefix:
         check_key(prefix.removesuffix("/"))
+
+
+def _has_objects(folder: Path) -> bool:
+    return any(not name.startswith(STAGED) for _, _, names in os.walk(folder) for name in names)
 
 
 def _unless_missing(error: OSError) -> None:

@@ -11,7 +11,7 @@ from leti_ctl import control, decisions
 from leti_ctl.backends.argo import templates
 from leti_ctl.backends.argo.check import check_structure
 from leti_ctl.backends.argo.cluster import SUBMISSION, Cluster, is_completed, open_cluster, phase
-from leti_ctl.backends.argo.names import MANIFEST_DIGEST, check_run_name, template_name, workflow_name
+from leti_ctl.backends.argo.names import MANIFEST_DIGEST, SPEC_DIGEST, check_run_name, template_name, workflow_name
 from leti_ctl.backends.argo.workflow import workflow
 from leti_ctl.contexts import DEFAULT_NAMESPACE, Context
 from leti_ctl.pipeline import done_units, plan
@@ -127,6 +127,8 @@ def submit(run: Run, spec: RunSpec, target: Target, *, start: int = 0, dry_run: 
     if dry_run:
         target.cluster.create(made, dry_run=True)
         return record
+    # As the run's records have it, whichever version of leti wrote its spec.
+    made["metadata"]["annotations"][SPEC_DIGEST] = run.spec_sha256
     # Recorded first: whoever is killed between the two leaves a workflow that can be found.
     control.clear(run)
     control.record_workflow(run, record)

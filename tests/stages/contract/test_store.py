@@ -42,6 +42,14 @@ def test_what_was_written_is_read(store: Store) -> None:
     assert store.size("runs/a/part.json") == 2
 
 
+def test_folders_are_told_without_what_is_in_them(store: Store) -> None:
+    for key in ("runs/a/b/c", "runs/a/d", "runs/a-b/c", "runs/file", "runner/x/y"):
+        store.put_if_absent(key, b"")
+    assert sorted(store.folders("runs/")) == ["a", "a-b"]
+    assert sorted(store.folders("")) == ["runner", "runs"]
+    assert list(store.folders("runs/a/b/")) == list(store.folders("none/")) == []
+
+
 def test_the_first_writer_wins_for_ever(store: Store) -> None:
     assert store.put_if_absent("key", b"first")
     assert not store.put_if_absent("key", b"second")
