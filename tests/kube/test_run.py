@@ -42,7 +42,7 @@ build: {max_length: 256, pack_length: 256}
 pretraining: {num_files: 3, block_length: 64, max_blocks: 8}
 train: {engine: torch, epochs: 1, batch_size: 4, pretraining_batch_size: 2, micro_batch_tokens: 1024,
         checkpoint_steps: 2, learning_rate: 1e-3}
-evaluate: {samples_per_problem: 2, max_new_tokens: 32, k: [1, 2], bootstrap_resamples: 100}
+evaluate: {splits: [test], samples_per_problem: 2, max_new_tokens: 32, k: [1, 2], bootstrap_resamples: 100}
 """
 
 

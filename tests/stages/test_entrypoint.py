@@ -197,9 +197,9 @@ def test_a_wrong_argument_is_named(arguments: list[str], message: str, run: Run)
 
 
 def test_a_pass_the_spec_does_not_have_is_refused(run: Run, start_stage: StartStage) -> None:
-    ended = start_stage("evaluate", run, "--split", "validation")
+    ended = start_stage("evaluate", run, "--split", "test-t0.2")
     assert ended.returncode == 2
-    assert "--split 'validation': this run has train, test" in ended.stderr
+    assert "--split 'test-t0.2': this run has train, validation, test" in ended.stderr
 
 
 def test_a_run_that_is_not_there_is_a_wrong_argument(tmp_path: Path, start_stage: StartStage) -> None:

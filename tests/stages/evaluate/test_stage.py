@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from stages.contract.artifacts import Part, Ref
 from stages.contract.errors import ArtifactError
-from stages.contract.records import Execution, Metrics, Record, Sample
+from stages.contract.records import Execution, Metrics, Problem, Record, Sample
 from stages.contract.run import Run
 from stages.contract.spec import RunSpec
 from stages.contract.store import open_store
@@ -53,6 +53,9 @@ def score(run: Run, scratch: Path, pairs: Sequence[Pair], *, split: str = "test"
 
 def commit(run: Run, scratch: Path, name: str, rows: Iterable[Record], split: str = "test", iteration: int = 2) -> None:
     scratch.mkdir(parents=True, exist_ok=True)
+    # Metrics name the problems among what they were made from; only a task with figures of its own reads them.
+    problems = [Problem(problem_id="a", prompt="x")]
+    Job(run, "prepare", scratch=scratch).commit_rows(Ref("problems", split=split), problems, inputs=())
     stage = "generate" if name == "samples" else "execute"
     Job(run, stage, iteration, split, scratch=scratch).commit_rows(Ref(name, iteration, split), rows, inputs=())
 
@@ -176,8 +179,9 @@ def test_the_metrics_name_what_they_were_made_from(run: Run, tmp_path: Path) -> 
     score(run, tmp_path, sixteen("a", 3))
     record = run.find_part(Ref("metrics", 2, "test"), Part())
     assert record is not None
-    assert [item.ref for item in record.inputs] == ["iterations/0002/samples/test", "iterations/0002/executions/test"]
-    assert record.inputs[0] == run.input(Ref("samples", 2, "test"))
+    chain = ["iterations/0002/samples/test", "iterations/0002/executions/test"]
+    assert [item.ref for item in record.inputs] == ["problems/test", *chain]
+    assert record.inputs[1] == run.input(Ref("samples", 2, "test"))
 
 
 @pytest.mark.parametrize("kind", ["folder", "s3"])
