@@ -185,7 +185,7 @@ def _section_of(name: str, spec: Spec) -> Section:
 
 def _figures(specs: Mapping[str, Spec]) -> Markup | None:
     """Return the figures in their order; narrow ones stand side by side, so the second of a pair is moved up to it."""
-    narrow = [name for name, spec in specs.items() if not _is_wide(spec)]
+    narrow = [name for name, spec in specs.items() if not _is_wide(name, spec)]
     partners = dict(zip(narrow[::2], narrow[1::2], strict=False))
     seconds = set(partners.values())
     drawn = []
@@ -193,13 +193,16 @@ def _figures(specs: Mapping[str, Spec]) -> Markup | None:
         if name in partners:
             drawn += [_figure(name, spec, "half"), _figure(partners[name], specs[partners[name]], "half")]
         elif name not in seconds:
-            drawn.append(_figure(name, spec, "full" if _is_wide(spec) else "lone"))
+            drawn.append(_figure(name, spec, "full" if _is_wide(name, spec) else "lone"))
     return tag("div", drawn, class_="figures") if drawn else None
 
 
-def _is_wide(spec: Spec) -> bool:
-    several = any(key in spec for key in ("facet", "concat", "hconcat", "vconcat"))
-    return bool(spec.get("usermeta", {}).get("wide", several))
+WIDE = frozenset({"feedback", "gantt"})
+"""Figures that need the page's width even for one run: long labels, a long time."""
+
+
+def _is_wide(name: str, spec: Spec) -> bool:
+    return name in WIDE or any(key in spec for key in ("facet", "concat", "hconcat", "vconcat"))
 
 
 def _figure(name: str, spec: Spec, place: str) -> Markup:
