@@ -81,12 +81,11 @@ def suite(
 
 
 def _resolve(tables: Mapping[str, Table], trial: Trial, store_uri: str) -> tuple[Store, Resolver]:
-    from leti_ctl import control
-    from leti_ctl.suite.resolve import Resolver
+    from leti_ctl.suite.resolve import Resolver, known_runs
     from stages.contract.store import open_store
 
     store = open_store(store_uri)
-    resolver = Resolver(trial, control.run_names(store))
+    resolver = Resolver(trial, known_runs(store))
     for name, table in tables.items():
         resolver.add(name, table)
     return store, resolver

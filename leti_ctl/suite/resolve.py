@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
-from leti_ctl import layers, specs
+from leti_ctl import control, layers, specs
 from leti_ctl.suite.book import Cell, Table
 from leti_ctl.suite.trial import Trial
+from stages.contract.errors import LetiError
+from stages.contract.run import Run
 from stages.contract.spec import RunSpec
+from stages.contract.store import Store
 
 DIGITS = 10
 """Hexadecimal digits of a spec's digest in its run's name."""
@@ -35,13 +40,13 @@ class Wanted:
 class Resolver:
     """Hands out the run behind each preset and remembers them in an order in which they can be made.
 
-    A run's name ends in the digest of its spec, so a store that has it, from whichever table, has it for all.
+    `known` are runs that a store has already, by `key`: whoever made one, it is not made again.
     """
 
-    def __init__(self, trial: Trial, known: Iterable[str] = ()) -> None:
+    def __init__(self, trial: Trial, known: Mapping[str, str] = MappingProxyType({})) -> None:
         self.trial = trial
         self.runs: dict[str, Wanted] = {}
-        self._names = {name.rpartition("-")[2]: name for name in known}
+        self._names = dict(known)
         self._specs: dict[tuple[str, str], RunSpec] = {}
         self._table = ""
 
@@ -78,11 +83,10 @@ class Resolver:
     def _wanted(self, preset: str, over: dict[str, Any]) -> Wanted:
         preset = self.trial.preset(preset)
         spec = self._load(preset, over)
-        # Iterations are in no digest, but whether there are any decides what a run is.
-        key = spec.digest()[:DIGITS] + ("" if spec.iterations else "e")
-        found = self.runs.get(key)
+        same = key(spec)
+        found = self.runs.get(same)
         if found is None:
-            found = self.runs[key] = Wanted(self._names.get(key, f"{preset}-{key}"), preset, spec)
+            found = self.runs[same] = Wanted(self._names.get(same, f"{preset}-{same}"), preset, spec)
         elif spec.iterations > found.spec.iterations:
             found.spec = spec
         if self._table not in found.tables:
@@ -90,11 +94,30 @@ class Resolver:
         return found
 
     def _load(self, preset: str, over: dict[str, Any]) -> RunSpec:
-        key = (preset, json.dumps(over, sort_keys=True))
-        if key not in self._specs:
+        asked = (preset, json.dumps(over, sort_keys=True))
+        if asked not in self._specs:
             spec = specs.load_spec(preset=preset, file=None, overrides=(), iterations=None)
-            self._specs[key] = specs.validate(layers.merge(self.trial.apply(spec), over))
-        return self._specs[key]
+            self._specs[asked] = specs.validate(layers.merge(self.trial.apply(spec), over))
+        return self._specs[asked]
+
+
+def key(spec: RunSpec) -> str:
+    """Return what runs of the same computation have in common, and others not.
+
+    Iterations are in no digest, but whether there are any decides what a run is: one that only evaluates ends in `e`.
+    """
+    return spec.digest()[:DIGITS] + ("" if spec.iterations else "e")
+
+
+def known_runs(store: Store) -> dict[str, str]:
+    """Return the runs of a store by `key`; of equal ones that which a suite named, else the first by name."""
+    found: dict[str, str] = {}
+    for name in control.run_names(store):
+        with suppress(LetiError):  # one whose spec cannot be read is nobody's
+            same = key(control.current_spec(Run(store, name)))
+            if same not in found or name.endswith(f"-{same}"):
+                found[same] = name
+    return found
 
 
 def iteration(trained: Wanted, at: int | str | None) -> int:

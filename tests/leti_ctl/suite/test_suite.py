@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from leti_ctl import control, presets, specs
 from leti_ctl.suite import book, drive, results, score
 from leti_ctl.suite.book import Suite
-from leti_ctl.suite.resolve import Resolver, Wanted
+from leti_ctl.suite.resolve import Resolver, Wanted, known_runs
 from leti_ctl.suite.score import Gap, Scores, Value
 from leti_ctl.suite.trial import Trial, find_sources
 from stages.contract.artifacts import Input, Ref
@@ -97,7 +97,7 @@ def test_tables_are_chosen_by_name_and_by_what_else_they_are_called(suite: Suite
         suite.choose(["curve"])
 
 
-def test_equal_specs_are_one_run_and_a_stores_run_is_found_by_its_digest(suite: Suite) -> None:
+def test_equal_specs_are_one_run_and_a_stores_run_is_found_whatever_its_name(suite: Suite, tmp_path: Path) -> None:
     resolver = resolved(suite)
     assert [(one.preset, one.spec.iterations) for one in resolver.runs.values()] == [
         ("leti-350m", 50),
@@ -106,10 +106,13 @@ def test_equal_specs_are_one_run_and_a_stores_run_is_found_by_its_digest(suite: 
         ("mbpp-350m-good", 0),
         ("mbpp-350m-bad", 0),
     ]
-    first = next(iter(resolver.runs.values()))
-    other = Resolver(Trial(suite), [f"renamed-{first.name.rpartition('-')[2]}"])
+    store, first = LocalStore(tmp_path), next(iter(resolver.runs.values()))
+    Run(store, "made-by-hand").create(first.spec.model_copy(update={"iterations": 2}))
+    (tmp_path / "runs" / "broken").mkdir()
+    (tmp_path / "runs" / "broken" / "spec.json").write_text("{")
+    other = Resolver(Trial(suite), known_runs(store))
     other.add("curves", suite.tables["curves"])
-    assert next(iter(other.runs.values())).name.startswith("renamed-")
+    assert next(iter(other.runs.values())).name == "made-by-hand"
 
 
 def test_a_checkpoint_is_scored_under_the_name_of_what_trained_it(suite: Suite) -> None:
