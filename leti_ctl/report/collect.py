@@ -11,7 +11,8 @@ runs            one object per run, in the order given:
     preset {name, changed {field: [preset, run]}}    the nearest preset
     differs {field: value}                           fields in which the runs of this report differ
     iterations {planned, scored}, units {done, total}, early_end {iteration, reason} or null, failures [...]
-    best {iteration, selected_on, "pass@k"} or null
+    best {iteration, selected_on, "pass@k", ...}     the model the run selected, or null
+    max_on_test {...}                                the paper's selection, on test itself, or null
     cost {stages {name: {parts, seconds, accelerator_hours}}, total {...}, dollars {low, high} or null, bytes}
     critical_path {wall_seconds, seconds {stage or "waiting": s}, units [id]}
     lineage {code, hosts, images, packages, python, torch, devices, sandboxes, checkpoints [...], objects, bytes}
@@ -107,7 +108,7 @@ def collect(
             progress(done, total)
         told.append({**_run(source, depth), "color": color})
     leaves = origin.differing({source.run.name: origin.leaves(source.spec) for source in sources})
-    together = groups.group({source.run.name: source.spec for source in sources})
+    together = groups.group(runs)
     tables["seeds"] = groups.rows(together, tables["scores"])
     return {
         "format": 1,
@@ -249,7 +250,7 @@ def _run(source: _Source, depth: Depth) -> Row:
         "spec_sha256": run.spec_sha256,
         "preset": origin.nearest_preset(spec),
         "iterations": {"planned": source.wanted.iterations, "scored": len({number for number, _ in source.scored})},
-        **{name: found[name] for name in ("units", "early_end", "failures", "best")},
+        **{name: found[name] for name in ("units", "early_end", "failures", "best", "max_on_test")},
         "cost": {**cost(run, spec, source.committed), "bytes": sum(source.catalog.sizes.values())},
         "critical_path": timeline.path_summary(timeline.critical_path(source.plan, ran), ran),
         "lineage": origin.lineage(source.catalog),

@@ -2,32 +2,27 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Iterable, Mapping, Sequence
-from statistics import mean, stdev
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-from stages.contract.spec import RunSpec, strip_compatible
+from leti_ctl import seeds
+from stages.contract.run import Run
 
 Row = dict[str, Any]
 
 
-def key(spec: RunSpec) -> str:
-    """Return what runs of one group have in common: the digest of every field that decides rows, save the seed."""
-    fields = {name: value for name, value in strip_compatible(spec).items() if name != "seed"}
-    return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
-
-
-def group(specs: Mapping[str, RunSpec]) -> list[Row]:
-    """Return the groups of two runs and more, each with its runs and their seeds."""
-    together: dict[str, list[str]] = {}
-    for name, spec in specs.items():
-        together.setdefault(key(spec), []).append(name)
+def group(runs: Iterable[Run]) -> list[Row]:
+    """Return the groups of two runs and more, each with its runs and their seeds; named after their first run."""
+    given = list(runs)
+    place = {run.name: number for number, run in enumerate(given)}
     return [
-        {"group": names[0], "runs": names, "seeds": [specs[name].seed for name in names]}
-        for names in together.values()
-        if len(names) > 1
+        {
+            "group": min((run.name for run in each.runs), key=lambda name: place[name]),
+            "runs": [run.name for run in each.runs],
+            "seeds": [run.spec.seed for run in each.runs],
+        }
+        for each in seeds.groups(given)
+        if len(each.runs) > 1
     ]
 
 
@@ -40,8 +35,8 @@ def rows(groups: Sequence[Row], scores: Iterable[Row]) -> list[Row]:
             place = (group_of[row["run"]], row["iteration"], row["pass"], row["split"], row["metric"], row["k"])
             values.setdefault(place, []).append(row["value"])
     names = ("group", "iteration", "pass", "split", "metric", "k")
+    found = {place: seeds.spread(each) for place, each in values.items()}
     return [
-        {**dict(zip(names, place, strict=True)), "mean": mean(found), "sd": stdev(found) if len(found) > 1 else None,
-         "seeds": len(found)}
-        for place, found in values.items()
-    ]  # fmt: skip
+        {**dict(zip(names, place, strict=True)), "mean": one.mean, "sd": one.deviation, "seeds": len(one.values)}
+        for place, one in found.items()
+    ]
