@@ -49,7 +49,12 @@ def print_summary(summary: Mapping[str, Any]) -> None:
 
 
 def selected(summary: Mapping[str, Any]) -> list[str]:
-    """Return a line for the iteration that the spec's rule selects, and one for the paper's where that is another."""
+    """Return a line for the iteration that the spec's rule selects, and one for the paper's where that is another.
+
+    A run that only evaluates has nothing to select among.
+    """
+    if not summary["iterations"]:
+        return []
     lines = []
     best, paper = summary["best"], summary["max_on_test"]
     if best:

@@ -171,6 +171,17 @@ def test_a_checkpoint_is_evaluated_by_a_run_of_its_own(workplace: Path, finished
     assert json.loads(answer.stdout)["findings"] == []
 
 
+def test_several_seeds_are_runs_of_their_own_and_reported_together(workplace: Path, finished: Path) -> None:
+    few = ("--set", "model.from_run=calm", "--set", "model.from_iteration=1", "--set", "task.test_problems=2")
+    start = ("submit", "-f", "run.yaml", "--name", "many", "--store", "store", "--iterations", "0", "--seeds", "1,2")
+    done = leti_ctl(*start, *few, "--json", cwd=workplace)
+    assert done.returncode == 0, done.stderr
+    (group,) = json.loads(done.stdout)["groups"]
+    assert (group["runs"], group["seeds"], group["phases"]) == (["many-s1", "many-s2"], [1, 2], ["Succeeded"] * 2)
+    row = next(row for row in group["metrics"] if (row["split"], row["metric"]) == ("test", "pass@1"))
+    assert (row["values"], row["deviation"]) == ([0.5, 0.5], 0.0)
+
+
 def stage_processes(run: Path) -> list[int]:
     """Process ids of the stages that work on this run."""
     found = []
