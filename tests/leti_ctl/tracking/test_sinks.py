@@ -81,6 +81,7 @@ def test_a_tracker_holds_every_point_once_however_the_run_was_told(target: Calla
         assert read_back(target(), run.name) == expected(run)
 
 
+@pytest.mark.parametrize("target", ["sqlite", "tensorboard"], indirect=True)
 def test_an_export_that_was_cut_off_is_completed_by_the_next(target: Callable[[], Sink], tmp_path: Path) -> None:
     run = make_run(tmp_path / "store")
     grow(run, tmp_path / "scratch", 1)
@@ -114,6 +115,7 @@ def test_mlflow_shows_spec_tags_documents_and_state(database: str, tmp_path: Pat
     assert len(json.loads((folder / "leti/artifacts.json").read_text())["artifacts"]) > 15
 
 
+@pytest.mark.parametrize("target", ["sqlite", "tensorboard"], indirect=True)
 def test_runs_of_one_name_in_two_stores_stay_apart(target: Callable[[], Sink], tmp_path: Path) -> None:
     runs = [make_run(tmp_path / name) for name in ("one", "two")]
     for run in runs:
