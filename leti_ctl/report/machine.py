@@ -64,7 +64,7 @@ def speed(data: Data) -> Spec | None:
     rows = [row for row in data["tables"]["stages"] if row["speed"] is not None]
     if not rows:
         return None
-    y = {"field": "speed", "type": "quantitative", "scale": {"domainMin": 0},
+    y = {"field": "speed", "type": "quantitative", "scale": {"zero": True},
          "axis": {"title": None, "format": "~s", "tickCount": 4}}  # fmt: skip
     shared = {"x": iterations(rows), "y": y, "color": run_color(data)}
     tip = hover("run", "iteration", "parts", speed=",.4~r", amount=",.4~r", working_seconds=",.3~r")

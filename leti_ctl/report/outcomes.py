@@ -122,7 +122,7 @@ def length(data: Data) -> Spec | None:
     ]  # fmt: skip
     if not long:
         return None
-    y = {"field": "value", "type": "quantitative", "scale": {"domainMin": 0}, "axis": {"title": None, "tickCount": 5}}
+    y = {"field": "value", "type": "quantitative", "scale": {"zero": True}, "axis": {"title": None, "tickCount": 5}}
     shared = {"x": iterations(rows), "y": y, "color": run_color(data)}
     band = {"mark": {"type": "area", "opacity": 0.12}, "transform": [{"filter": "isValid(datum.high)"}], "encoding": {
         **shared, "y": {**y, "field": "low"}, "y2": {"field": "high"}}}  # fmt: skip

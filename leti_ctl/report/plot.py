@@ -71,7 +71,7 @@ def in_panels(rows: Sequence[Row], field: str, layers: list[Spec], grid: Grid | 
     if grid.apart:
         resolve["scale"] = dict.fromkeys(grid.apart, "independent")
     # Flush: a point that stands out over the frame must not push its panel down.
-    spacing = {"row": 78, "column": GAP}
+    spacing = {"row": 88, "column": GAP}
     return {**found, "facet": header, "columns": columns, "bounds": "flush", "spacing": spacing, "spec": inner,
             "resolve": resolve}  # fmt: skip
 
@@ -97,7 +97,7 @@ def iterations(rows: Iterable[Row]) -> Spec:
 def percent(field: str, title: str | None) -> Spec:
     """Return a y axis of shares."""
     return {"field": field, "type": "quantitative", "axis": {"format": "~%", "title": title, "tickCount": 5},
-            "scale": {"domainMin": 0, "nice": True}}  # fmt: skip
+            "scale": {"zero": True, "nice": True}}  # fmt: skip
 
 
 def run_color(data: Data) -> Spec:
