@@ -16,6 +16,7 @@ from leti_ctl.trace import lineage
 from stages.contract.artifacts import Ref
 from stages.contract.errors import UsageError
 from stages.contract.run import Run
+from stages.contract.spec import RunSpec
 
 LINEAGE = "leti-lineage.json"
 
@@ -70,7 +71,8 @@ tags: [leti, code, learning-from-textual-interactions]
 
 Fine-tuned from `{spec.model.source}` on {spec.task.name} with LETI (Learning from Textual Interactions, arXiv
 2305.10314): {iteration} iterations of generating solutions, executing them, and training on the outcome and its
-textual feedback. Prompts of training began with `{spec.model.tokens.good}`; begin them so for the best solutions.
+textual feedback{_origin(spec)}.
+Prompts of training began with `{spec.model.tokens.good}`; begin them so for the best solutions.
 
 ## Scores
 
@@ -93,6 +95,12 @@ textual feedback. Prompts of training began with `{spec.model.tokens.good}`; beg
 ```yaml
 {to_yaml(spec)}```
 """
+
+
+def _origin(spec: RunSpec) -> str:
+    """Return what to say of the iterations before, where the run went on from another's checkpoint."""
+    model = spec.model
+    return "" if model.from_run is None else f", after the {model.from_iteration} of run `{model.from_run}`"
 
 
 def _scores(rows: list[dict[str, Any]], chosen: int) -> str:

@@ -90,6 +90,7 @@ def test_lineage_and_export_go_on_in_the_other_run(scored: Run, tmp_path: Path) 
     assert "missing" not in text and "recorded_sha256" not in text
     out = export(scored, 0, tmp_path / "out")
     assert "runs/made/iterations/0002/checkpoint" in (out / "leti-lineage.json").read_text()
+    assert "after the 2 of run `made`" in (out / "README.md").read_text()
 
 
 def test_a_collection_leaves_what_another_run_started_from(store: LocalStore, tmp_path: Path, run_folder: Path) -> None:
