@@ -14,7 +14,7 @@ from typing import NamedTuple
 from leti_ctl.suite.book import Cell, Unit
 from leti_ctl.suite.resolve import Wanted, iteration
 from stages.contract.artifacts import Ref
-from stages.contract.errors import ArtifactError
+from stages.contract.errors import LetiError
 from stages.contract.records import Interval, Metrics
 from stages.contract.run import Run
 from stages.contract.spec import RunSpec
@@ -69,7 +69,7 @@ class Scores:
         """Return what a cell comes to in its unit, or why it has no number."""
         try:
             found = self._measure(cell, sources)
-        except (ArtifactError, KeyError, StopIteration):
+        except (LetiError, KeyError, StopIteration):
             return Gap("not run")
         if isinstance(found, Gap):
             return found
