@@ -233,7 +233,8 @@ def test_tables_come_as_csv_and_markdown(tables: dict[str, dict[str, object]]) -
 
 def test_what_has_not_run_is_a_gap(suite: Suite, tmp_path: Path) -> None:
     def open_run(one: Wanted) -> tuple[Run, RunSpec]:
-        return Run(LocalStore(tmp_path), one.name), one.spec
+        run = Run(LocalStore(tmp_path), one.name)
+        return run, control.current_spec(run)
 
     resolver = resolved(suite)
     found = results.collect(suite.tables, resolver, Scores(open_run))
