@@ -80,7 +80,7 @@ def test_units_lie_within_the_run_and_the_path_is_marked(data: dict[str, Any]) -
 
 
 def test_runs_that_differ_in_the_seed_are_taken_together(data: dict[str, Any]) -> None:
-    assert [each["runs"] for each in data["groups"]] == [["textual", "textual-7"]]
+    assert [each["runs"] for each in data["groups"]] == [["textual-7", "textual"]]
     assert {row["seeds"] for row in data["tables"]["seeds"]} == {2}
 
 
