@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 
-from stages.contract.errors import RetryableError
+from stages.contract.errors import ResourceError, RetryableError
 from stages.device import find_device
 
 BACKENDS = {"cpu": "gloo", "cuda": "nccl", "tpu": "cpu:gloo,tpu:tpu_dist"}
@@ -27,11 +27,19 @@ class Group:
         if "RANK" in os.environ:
             dist.init_process_group(BACKENDS[kind])
         else:
-            store = dist.FileStore(str(scratch / "rendezvous"), 1)
-            dist.init_process_group(BACKENDS[kind], store=store, rank=0, world_size=1)
+            self._stand_alone(BACKENDS[kind], scratch / "rendezvous")
         self.rank, self.size = dist.get_rank(), dist.get_world_size()
         # TPUs have no 64-bit numbers of their own.
         self._talks_on = torch.device("cpu") if kind == "tpu" else self.device
+
+    def _stand_alone(self, backend: str, path: Path) -> None:
+        try:
+            dist.init_process_group(backend, store=dist.FileStore(str(path), 1), rank=0, world_size=1)
+        except dist.DistStoreError as error:
+            first = str(error).partition("\n")[0]
+            raise ResourceError(
+                f"{first}: {path}; free some room for scratch files (LETI_SCRATCH) and resume"
+            ) from error
 
     def any(self, flag: bool) -> bool:
         """Whether `flag` holds on any process."""
