@@ -1,7 +1,8 @@
 """A faulty network and a faulty S3: an HTTP proxy in front of the tests' server, with a seeded plan of what goes wrong.
 
 Faults that pass come at random, most of them one at a time, some as storms. Faults that stay (`refuse`) are those that
-only somebody can cure: expired credentials, a wrong clock, a bucket nobody may read.
+only somebody can cure: expired credentials, a wrong clock, a bucket nobody may read. One fault can be ordered for a
+certain request (`order`), among them to hold the answer until the client has been killed.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ import struct
 import threading
 import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import NamedTuple
@@ -41,6 +44,16 @@ STORM = 4
 """Requests that a storm refuses, one after the other."""
 LAG = 3
 """The newest objects that a lagging listing does not show."""
+HELD_BEFORE, HELD_AFTER = "held before it is done", "held after it is done"
+"""A request that gets no answer until its client is dead: the server behind has not seen it, or has."""
+
+
+class Order(NamedTuple):
+    """What happens to one request: the `number`-th, from 0, of those with these methods."""
+
+    number: int
+    kind: str
+    methods: frozenset[str] = frozenset(ANY)
 
 
 class Reply(NamedTuple):
@@ -96,6 +109,42 @@ class FaultyS3:
         self.refuse_after = 0
         """Uploads that go well before."""
         self.newest: list[str] = []
+        self.held = threading.Event()
+        """Set when a request is held."""
+        self._let_go, self._lock, self._busy = threading.Event(), threading.Lock(), 0
+        self.place(None)
+
+    def place(self, order: Order | None) -> None:
+        """Order a fault; requests count from here."""
+        self.order, self.seen = order, 0
+        self.held.clear()
+        self._let_go.clear()
+
+    def settle(self) -> None:
+        """Let a held request go, and wait until no request of a dead client is on its way any more."""
+        self._let_go.set()
+        while self._busy:
+            time.sleep(0.001)
+
+    def hold(self) -> None:
+        """Keep a request waiting until `settle`."""
+        self.held.set()
+        self._let_go.wait(60)
+
+    @contextmanager
+    def handling(self, method: str) -> Iterator[str | None]:
+        """Count a request; give what is ordered to happen to it."""
+        with self._lock:
+            self._busy += 1
+            is_it = False
+            if self.order and method in self.order.methods:
+                is_it = self.seen == self.order.number
+                self.seen += 1
+        try:
+            yield self.order.kind if self.order and is_it else None
+        finally:
+            with self._lock:
+                self._busy -= 1
 
     def __enter__(self) -> FaultyS3:
         front = self
@@ -153,8 +202,16 @@ class _Handler(BaseHTTPRequestHandler):
         return True
 
     def _any(self) -> None:
+        with self.proxy.handling(self.command) as ordered:
+            self._handle(ordered)
+
+    def _handle(self, ordered: str | None) -> None:
         proxy, method = self.proxy, self.command
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        length = int(self.headers.get("Content-Length") or 0)
+        body = self.rfile.read(length)
+        if len(body) < length:  # its client died while it wrote
+            self.close_connection = True
+            return
         headers = {name: value for name, value in self.headers.items() if name.lower() != "expect"}
         if proxy.refuse and method in UPLOADS:
             proxy.refuse_after -= 1
@@ -162,7 +219,9 @@ class _Handler(BaseHTTPRequestHandler):
                 self._send(_error(403, proxy.refuse))
                 return
         is_list = "list-type=2" in self.path
-        kind = proxy.plan.draw(method, is_object=not is_list and len(self.path.split("/")) > 3, is_list=is_list)
+        kind = ordered or proxy.plan.draw(
+            method, is_object=not is_list and len(self.path.split("/")) > 3, is_list=is_list
+        )
         if kind == "body altered on its way up":
             body = self._altered(body)
         if self._before(kind):
@@ -181,13 +240,18 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(_error(*errors[kind]))
         elif kind in ("reset", "reset in the middle of a body"):
             self._reset()
+        elif kind == HELD_BEFORE:
+            self.proxy.hold()
+            self._reset()
         else:
             return False
         return True
 
     def _after(self, kind: str | None, reply: Reply) -> None:
         """Do what goes wrong with the server's answer."""
-        if kind == "lost reply":
+        if kind == HELD_AFTER:
+            self.proxy.hold()
+        if kind in (HELD_AFTER, "lost reply"):
             self._reset()
         elif kind == "lost reply, error instead":
             self._send(_error(500, "InternalError"))
