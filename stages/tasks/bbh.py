@@ -2,10 +2,11 @@
 
 `task.source` is a checkout of github.com/suzgunmirac/BIG-Bench-Hard, of which these are read: `bbh/<task>.json`, the
 questions; `cot-prompts/<task>.txt`, exemplars with a chain of thought; and, for the direct style, the prompts that the
-benchmark's authors sent to code-davinci-002, since their exemplars are published nowhere else. A copy without those
-outputs works as well: what they are is the same exemplars with nothing but the answer after `A:`, so they are made of
-the chains of thought. (In `date_understanding` one option differs: the published direct prompt asks about 1961 where
-the chain of thought was mended to say 1963.)
+benchmark's authors sent to code-davinci-002, since their exemplars are published nowhere else. The folder of the task
+files works as well, with `cot-prompts` beside it or in it. So does a copy without those outputs: what they are is the
+same exemplars with nothing but the answer after `A:`, so they are made of the chains of thought. (In
+`date_understanding` one option differs: the published direct prompt asks about 1961 where the chain of thought was
+mended to say 1963.)
 
 A solution passes by `task.scoring`. The lenient scores are the paper's: the start of the text, or for chains of thought
 any substring of it, so that "valid" is found in "invalid". The strict score is ours: the answer must be equal.
@@ -83,10 +84,10 @@ def load(spec: TaskSpec, split: Split) -> list[Problem]:
     if spec.source is None:
         raise UsageError("task.source: bbh needs a checkout of github.com/suzgunmirac/BIG-Bench-Hard; name its folder")
     folder = Path(spec.source)
-    files = sorted((folder / "bbh").glob("*.json"))
+    files = sorted((folder / "bbh").glob("*.json")) or sorted(folder.glob("*.json"))
     if not files:
         raise UsageError(f"task.source: {folder} has no bbh/*.json; name a checkout of BIG-Bench-Hard")
-    return [problem for file in files for problem in _problems(file, folder, spec)]
+    return [problem for file in files for problem in _problems(file, spec)]
 
 
 def prompt(prefix: str, question: str, style: Style) -> str:
@@ -168,9 +169,9 @@ def figures(problem: Problem, executions: Sequence[Execution]) -> Mapping[str, R
     return {**shares, **{f"{name}/{task}": share for name, share in shares.items()}}
 
 
-def _problems(file: Path, folder: Path, spec: TaskSpec) -> list[Problem]:
+def _problems(file: Path, spec: TaskSpec) -> list[Problem]:
     task = file.stem
-    prefix = _prefix(task, folder, spec.style)
+    prefix = _prefix(task, file.parent, spec.style)
     return [
         Problem(
             problem_id=f"bbh/{task}/{number}",
@@ -183,7 +184,7 @@ def _problems(file: Path, folder: Path, spec: TaskSpec) -> list[Problem]:
 
 
 def _prefix(task: str, folder: Path, style: Style) -> str:
-    published, written = folder / PUBLISHED.format(task=task), folder / "cot-prompts" / f"{task}.txt"
+    published, written = _near(folder, PUBLISHED.format(task=task)), _near(folder, f"cot-prompts/{task}.txt")
     path = published if style == "direct" and published.is_file() else written
     try:
         if path == published:
@@ -192,6 +193,12 @@ def _prefix(task: str, folder: Path, style: Style) -> str:
         return direct_prefix(text) if style == "direct" else chain_of_thought_prefix(text)
     except ValueError as error:
         raise UsageError(f"task.source: {path} {error}") from error
+
+
+def _near(folder: Path, path: str) -> Path:
+    """Return a file that is in the folder of the task files or, as in a checkout, beside that folder."""
+    within = folder / path
+    return within if within.is_file() else folder.parent / path
 
 
 def _shortened(exemplar: str) -> tuple[str, str]:

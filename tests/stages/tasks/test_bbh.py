@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +90,19 @@ def test_exemplars_cut_from_chains_of_thought_are_the_published_ones(tmp_path: P
     derived = load(make_checkout(tmp_path / "derived"))
     published = load(make_checkout(tmp_path / "published", published=True))
     assert [one.prompt for one in derived] == [one.prompt for one in published]
+
+
+@pytest.mark.parametrize("style", ["direct", "cot"])
+@pytest.mark.parametrize("published", [False, True])
+def test_the_folder_may_hold_the_task_files_themselves_and_their_prompts(
+    tmp_path: Path, style: Style, published: bool
+) -> None:
+    wanted = load(make_checkout(tmp_path / "checkout", published=published), style)
+    checkout = tmp_path / "checkout"
+    assert load(TaskSpec(name="bbh", source=str(checkout / "bbh")), style) == wanted
+    (checkout / "cot-prompts").rename(checkout / "bbh" / "cot-prompts")
+    for source in (checkout, checkout / "bbh"):
+        assert load(TaskSpec(name="bbh", source=str(source)), style) == wanted
 
 
 def test_published_outputs_have_the_last_word_on_the_direct_prompt(tmp_path: Path) -> None:
@@ -218,7 +230,7 @@ def test_what_is_missing_is_said(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="needs a checkout"):
         load(TaskSpec(name="bbh"))
     with pytest.raises(UsageError, match=r"has no bbh/\*\.json"):
-        load(TaskSpec(name="bbh", source=str(tmp_path / "bbh")))
+        load(TaskSpec(name="bbh", source=str(tmp_path / "cot-prompts")))
     (tmp_path / "cot-prompts" / "parity.txt").unlink()
     with pytest.raises(UsageError, match=r"cannot read .*parity\.txt: No such file"):
         load(spec, "cot")
@@ -235,11 +247,9 @@ MENDED = ("date_understanding", "5170b38be3502a2711d674c8ee0086be687cc310be2f2c4
 
 
 @pytest.fixture
-def real(tmp_path: Path) -> TaskSpec:
-    """The real files in the benchmark's layout."""
-    os.symlink(REAL, tmp_path / "bbh")
-    os.symlink(REAL / "cot-prompts", tmp_path / "cot-prompts")
-    return TaskSpec(name="bbh", source=str(tmp_path))
+def real() -> TaskSpec:
+    """The real files: tasks, and their prompts in a folder within."""
+    return TaskSpec(name="bbh", source=str(REAL))
 
 
 def digest(text: str) -> str:
