@@ -80,7 +80,9 @@ class Scores:
             return self._over_iterations(cell, sources)
         if cell.evaluation is None:
             (run,) = sources
-            return self._score(run, iteration(run, cell.at), cell)
+            number = iteration(run, cell.at)
+            # The model that the last training left is tested, and samples for no further training.
+            return self._score(run, min(number, run.spec.iterations - (cell.split == "train")), cell)
         values = [self._score(one, 0, cell) for one in sources]
         gaps = [each for each in values if isinstance(each, Gap)]
         if gaps:
