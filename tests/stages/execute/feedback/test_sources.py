@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import resource
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,7 +14,7 @@ from hypothesis import strategies as st
 
 from stages.contract.errors import SandboxUnavailable
 from stages.execute.feedback import compiler, linter
-from stages.execute.feedback.child import answer
+from stages.execute.feedback.child import SECONDS, answer
 from stages.execute.feedback.reader import LONGEST, Child, Text, read_all
 
 PROMPT = '"""\nSum.\n"""'
@@ -95,6 +99,23 @@ def test_the_child_may_neither_write_nor_start_anything_nor_reach_the_network() 
     rows = {line[:25].strip(): line[25:].split()[0] for line in limits.splitlines()}
     assert rows["Max file size"] == rows["Max processes"] == rows["Max core file size"] == "0"
     assert int(rows["Max address space"]) == 1 << 30
+
+
+def test_every_program_has_processor_time_of_its_own() -> None:
+    child = Child("compiler")
+    try:
+        assert child.ask(Text("", "x = 1 is 1")) and child.ask(Text("", "x = 1 is 2"))
+        limits = (Path("/proc") / str(child.process.pid) / "limits").read_text()
+    finally:
+        child.close()
+    soft, hard = next(line[25:].split()[:2] for line in limits.splitlines() if line.startswith("Max cpu time"))
+    kept = resource.getrlimit(resource.RLIMIT_CPU)[1]
+    assert 0 < int(soft) <= SECONDS + 60 and hard == ("unlimited" if kept == resource.RLIM_INFINITY else str(kept))
+
+
+def test_a_program_that_takes_longer_ends_the_child() -> None:
+    code = "from stages.execute.feedback.child import allow\nfor _ in range(3): allow(1)\nwhile True: pass"
+    assert subprocess.run([sys.executable, "-c", code], timeout=120).returncode == -signal.SIGXCPU
 
 
 def test_a_child_that_cannot_start_is_no_silence() -> None:
