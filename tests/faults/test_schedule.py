@@ -1,4 +1,4 @@
-"""Every stage but training, killed at every request it makes to its store; every write whose reply is lost; every stage refused.
+"""Stages killed at every request they make to their store; every write whose reply is lost; every stage refused.
 
 The stages are real (`world.py`). A proxy holds each at its n-th request, for every n: the server behind has carried the
 request out, the stage has no answer, and SIGKILL ends it. Resumed, it must leave the bytes that it leaves undisturbed,
