@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import select
 import subprocess
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -64,12 +64,14 @@ class Child:
     """One child process, waiting for programs."""
 
     def __init__(self, source: str) -> None:
-        self.source = source
+        self.patience = ANSWER_SECONDS
         pipe = subprocess.PIPE
         line = [sys.executable, "-I", "-B", "-c", START, source]
         self.process = subprocess.Popen(line, stdin=pipe, stdout=pipe, stderr=pipe, env={}, cwd="/")
         self.has_ended = False
-        if self._receive(START_SECONDS) is None:
+        with self._watched(START_SECONDS):
+            ready = self._receive()
+        if ready is None:
             last = self._last_words()
             self.close()
             raise SandboxUnavailable(f"feedback.source: the process that asks {source!r} did not start: {last}")
@@ -79,21 +81,28 @@ class Child:
         if len(text.prompt) + len(text.solution) > LONGEST:
             return ""
         assert self.process.stdin is not None
-        try:
+        answer = None
+        with self._watched(self.patience), contextlib.suppress(OSError):
             wire.write_frame(self.process.stdin.fileno(), text._asdict())
-        except OSError:
-            answer = None
-        else:
-            answer = self._receive(ANSWER_SECONDS)
+            answer = self._receive()
         self.has_ended = answer is None
         said = answer.get("text") if answer else ""
         return said if type(said) is str else ""
 
-    def _receive(self, seconds: float) -> dict[str, Any] | None:
-        """Return the next message; None where the child has ended, says nothing in time or what is no message."""
+    @contextlib.contextmanager
+    def _watched(self, seconds: float) -> Iterator[None]:
+        """Kill the child after so long, which also ends a message of which only a part is written or read."""
+        timer = threading.Timer(seconds, self.process.kill)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+
+    def _receive(self) -> dict[str, Any] | None:
+        """Return the next message; None where the child has ended or says what is no message."""
         assert self.process.stdout is not None
-        if not select.select([self.process.stdout], [], [], seconds)[0]:
-            return None
         try:
             message, _ = wire.read_frame(self.process.stdout.fileno())
         except (wire.Closed, wire.Malformed, OSError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import signal
 import subprocess
@@ -82,6 +83,18 @@ def test_a_child_that_is_brought_down_is_replaced() -> None:
         child.process.kill()
         child.process.wait()
         assert child.ask(Text(PROMPT, SLIPS)) == "" and child.has_ended
+    finally:
+        child.close()
+
+
+@pytest.mark.parametrize("size", [10, LONGEST])
+def test_a_child_that_neither_reads_nor_answers_is_given_up(size: int) -> None:
+    child = Child("compiler")
+    try:
+        assert child.ask(Text("", "#" * size)) == "" and not child.has_ended
+        child.patience = 0.5
+        os.kill(child.process.pid, signal.SIGSTOP)
+        assert child.ask(Text("", "#" * size)) == "" and child.has_ended
     finally:
         child.close()
 
