@@ -32,7 +32,7 @@ def plain(value: object) -> Any:
     """Return the value as None, bool, int, float, str, list and dict with text keys; None where it is not plain data.
 
     An object of the solution counts as what it holds as the built-in type it derives from, which may be asked of the
-    candidate. Tuples and deques become lists, decimal numbers and fractions int or float.
+    candidate. Tuples and deques become lists, decimal numbers and fractions the int or float that equals them, or text.
     """
     try:
         return _Portrait().of(value, DEEPEST)
@@ -82,13 +82,17 @@ class _Portrait:
             raise NotPlain
 
 
-def _number(value: Decimal | Fraction) -> int | float:
-    """The nearest number of a built-in type: an int where the value is whole."""
+def _number(value: Decimal | Fraction) -> int | float | str:
+    """The number of a built-in type that equals it, an int where it is whole. Where none does, the nearest as text: as
+    a number it would be equal to what the value itself is not.
+    """
     try:
         nearest = float(value)
     except (OverflowError, ValueError):
         raise NotPlain from None
-    return int(nearest) if math.isfinite(nearest) and nearest == value and nearest.is_integer() else nearest
+    if math.isfinite(nearest) and int(value) == value:
+        return int(value)
+    return nearest if nearest == value else repr(nearest)
 
 
 def _size(value: Any) -> int:

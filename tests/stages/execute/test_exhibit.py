@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter, OrderedDict, defaultdict, deque
 from decimal import Decimal
 from fractions import Fraction
@@ -51,7 +52,16 @@ def test_what_is_shown_shares_nothing_with_what_was_given(value: object) -> None
         (OrderedDict(b=1), {"b": 1}),
         (defaultdict(list, a=[1]), {"a": [1]}),
         (Decimal("18"), 18),
-        (Decimal("0.1"), 0.1),
+        (Decimal("12345678901234567890"), 12345678901234567890),
+        (Decimal("0.5"), 0.5),
+        (Decimal("0.1"), "0.1"),
+        (Decimal("18." + "0" * 30 + "1"), "18.0"),
+        (Decimal("-1e-999999"), "-0.0"),
+        (Decimal("1e999999"), "inf"),
+        (Decimal("NaN"), "nan"),
+        (Decimal("Infinity"), math.inf),
+        (Fraction(1, 3), "0.3333333333333333"),
+        (Fraction(18 * 10**30 + 1, 10**30), "18.0"),
         (Fraction(36, 2), 18),
         (Fraction(1, 4), 0.25),
     ],

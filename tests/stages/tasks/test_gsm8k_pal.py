@@ -169,6 +169,8 @@ SOLUTIONS = {
     "right as a float": "def solution():\n    return 36 / 2",
     "right as a fraction": "from fractions import Fraction\ndef solution(): return Fraction(36, 2)",
     "wrong": "def solution():\n    return 17\n\n",
+    "nearly right": "from decimal import Decimal\ndef solution(): return Decimal('18.' + '0' * 20 + '1')",
+    "nearly right as a fraction": "from fractions import Fraction\ndef solution(): return 18 + Fraction(1, 10**30)",
     "wrong with carriage returns": "def solution():\r\n    return 17\r\n",
     "a text": "def solution(): return '18'",
     "nothing": "def solution(): print(18)",
@@ -202,6 +204,7 @@ def test_equality_is_exact_without_a_tolerance_and_pals_with_one() -> None:
     assert assess(18.0).outcome == "passed"
     assert assess(18.0005).outcome == assess("18").outcome == "failed"
     assert assess(18.0005, tolerance=1e-3).outcome == assess(" 18", tolerance=1e-3).outcome == "passed"
+    assert assess("18.0").outcome == "failed"
     assert assess(18.0011, tolerance=1e-3).outcome == "failed"
 
 
