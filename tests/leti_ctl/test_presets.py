@@ -30,16 +30,16 @@ def load(name: str) -> RunSpec:
     return specs.load_spec(preset=name, file=None, overrides=(), iterations=None)
 
 
+def value_of(spec: Any, path: str) -> Any:
+    for name in path.split("."):
+        spec = getattr(spec, name)
+    return spec
+
+
 def differences(first: RunSpec, second: RunSpec) -> dict[str, Any]:
     """Dotted fields in which two specs differ, with the second's values."""
     known = [path for path, _, _ in specs.fields()]
-
-    def value(spec: Any, path: str) -> Any:
-        for name in path.split("."):
-            spec = getattr(spec, name)
-        return spec
-
-    return {path: value(second, path) for path in known if value(first, path) != value(second, path)}
+    return {path: value_of(second, path) for path in known if value_of(first, path) != value_of(second, path)}
 
 
 def test_a_family_is_every_choice_of_a_point_per_axis() -> None:
@@ -83,6 +83,37 @@ def test_ablations_differ_from_the_main_run_in_what_they_are_called_after(size: 
     assert differences(base, load(f"leti-{size}-no-regularization")) == {"train.objective": "fcft"}
     binary = differences(base, load(f"leti-{size}-binary-only"))
     assert binary.pop("iterations", 50) in (30, 50) and binary == {"build.textual_feedback": False}
+
+
+OFFICIAL = {
+    "model.tokens.feedback_open": "<|lang_feedback|>",
+    "model.tokens.feedback_close": "<|/lang_feedback|>",
+    "model.new_token_embeddings": "keep",
+    "generate.length_mode": "total",
+    "execute.feedback_chars": 20_000,
+    "build.order": "generation",
+    "build.solution_ids": "retokenized",
+    "build.truncate": "right",
+    "train.parameters": "bfloat16",
+    "train.zero_stage": 0,
+    "evaluate.length_mode": "total",
+    "evaluate.splits": ("test",),
+    "evaluate.select_on": "test",
+}
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        "leti-350m", "leti-2b", "leti-2b-binary-only", "leti-350m-no-regularization", "leti-350m-only-pretraining",
+        "leti-2b-n16", "leti-350m-p64", "leti-2b-binary-only-p128", "leti-2b-postprocess-legacy",
+        "leti-2b-postprocess-legacy-hint", "leti-350m-postprocess-legacy-hint-only", "sft-350m", "sft-2b", "eae-350m",
+    ],
+)  # fmt: skip
+def test_official_code_differs_from_the_papers_text_in_the_same_way_in_every_run(row: str) -> None:
+    code = load(f"{row}-official-code")
+    assert {path: value_of(code, path) for path in OFFICIAL} == OFFICIAL
+    assert set(differences(load(row), code)) <= set(OFFICIAL)
 
 
 def test_two_presets_never_run_the_same() -> None:

@@ -190,8 +190,8 @@ def test_official_code_takes_every_twin_there_is() -> None:
     for name, table in SUITE.tables.items():
         resolver.add(name, table)
     without = {one.preset for one in resolver.runs.values() if not one.preset.endswith("-official-code")}
-    # The supervised baseline and event arguments have nothing that differs, or follow the official code anyway.
-    assert without == {"sft-350m", "sft-2b", "eae-350m", "eae-greedy-350m", "eae-greedy-350m-good"}
+    # Event arguments are scored as the official code does it anyway.
+    assert without == {"eae-greedy-350m", "eae-greedy-350m-good"}
     good = next(one for one in resolver.runs.values() if one.preset == "humaneval-2b-good-official-code")
     assert good.spec.execute.reward_token_removal == "character_set"
     assert good.spec.model.tokens.feedback_open == "<|lang_feedback|>"
