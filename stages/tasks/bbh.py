@@ -47,7 +47,8 @@ class Question(_Model):
     """An example of a task file."""
 
     input: str
-    target: str = Field(min_length=1)
+    target: str = Field(pattern=r"\S")
+    """Of a blank one every answer would begin with it."""
 
 
 class Questions(_Model):

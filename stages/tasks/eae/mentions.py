@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from pydantic import BaseModel, ConfigDict, NonNegativeInt
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt
 
 from stages.contract.errors import UsageError
 from stages.contract.spec import Split
@@ -98,6 +98,10 @@ class _Trigger(_Row):
     start: NonNegativeInt
     end: NonNegativeInt
 
+    @property
+    def span(self) -> Span:
+        return self.start, self.end
+
 
 class _Filler(_Row):
     entity_id: str
@@ -110,10 +114,8 @@ class _Event(_Row):
     arguments: tuple[_Filler, ...]
 
 
-class _Entity(_Row):
+class _Entity(_Trigger):
     id: str
-    start: NonNegativeInt
-    end: NonNegativeInt
     entity_type: str
 
 
@@ -123,7 +125,8 @@ class Code4Struct(_Row):
     line_idx: NonNegativeInt
     event_idx: NonNegativeInt
     parent_cls_name: str
-    cur_cls_name: str
+    cur_cls_name: str = Field(pattern=r"^[^\W\d]\w*$")
+    """Also in the name of the instance, which the tests read."""
     sentence: str
     code_context: str
     full_prompt: str
@@ -141,13 +144,16 @@ class Code4Struct(_Row):
         if unknown := [one.entity_id for one in event.arguments if one.entity_id not in entities]:
             raise ValueError(f"entity_mentions: no entity has the id {unknown[0]!r}")
         fillers = [(one.role, entities[one.entity_id]) for one in event.arguments]
-        trigger = event.trigger.start, event.trigger.end
+        tokens, trigger = self.sentence.split(), event.trigger.span
+        for name, span in (("trigger", trigger), *((entity.id, entity.span) for _, entity in fillers)):
+            if not span[0] < span[1] <= len(tokens):
+                raise ValueError(f"sentence: has {len(tokens)} tokens, and {name} is {span[0]} to {span[1]} of them")
         return Mention(
             f"{self.line_idx}-{self.event_idx}",
             event.event_type,
-            unmarked(self.sentence.split(), trigger),
+            unmarked(tokens, trigger),
             trigger,
-            tuple(Argument(role, entity.entity_type, (entity.start, entity.end)) for role, entity in fillers),
+            tuple(Argument(role, entity.entity_type, entity.span) for role, entity in fillers),
             prompt=self.full_prompt,
             variable=f"{self.cur_cls_name.lower()}_event",
             attributes=_assigned(self.code_context, self.parent_cls_name),
@@ -206,7 +212,11 @@ def _quoted(text: str) -> str:
 
 def _assigned(classes: str, name: str) -> tuple[str, ...]:
     """Return the attributes that the class of that name gives itself, in order."""
-    found = [node for node in ast.parse(classes).body if isinstance(node, ast.ClassDef) and node.name == name]
+    try:
+        tree = ast.parse(classes)
+    except (MemoryError, RecursionError):
+        raise ValueError("code_context: is nested too deeply to be parsed") from None
+    found = [node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == name]
     if not found:
         raise ValueError(f"code_context: defines no class {name!r}, which parent_cls_name names")
     stored = [
@@ -216,8 +226,13 @@ def _assigned(classes: str, name: str) -> tuple[str, ...]:
 
 
 def _read(path: Path, kind: type[Marked] | type[Code4Struct]) -> Iterator[Mention]:
+    seen: set[str] = set()
     for number, row in enumerate(rows.read_file(str(path), kind, benchmark="Code4Struct"), 1):
         try:
-            yield row.to_mention(number)
+            mention = row.to_mention(number)
+            if mention.number in seen:
+                raise ValueError(f"line_idx: {mention.number} (line_idx-event_idx) stands twice")
         except (ValueError, SyntaxError) as error:
             raise UsageError(f"{path}, line {number}: {error}; correct the line") from error
+        seen.add(mention.number)
+        yield mention

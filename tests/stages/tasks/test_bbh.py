@@ -209,6 +209,7 @@ def test_a_pass_scores_text_without_a_sandbox(tmp_path: Path) -> None:
         ("bbh/fruit.json", "{", "bbh/fruit.json: Invalid JSON"),
         ("bbh/fruit.json", '{"examples": []}', "bbh/fruit.json: examples"),
         ("bbh/fruit.json", '{"examples": [{"input": "a"}]}', "bbh/fruit.json: examples.0.target"),
+        ("bbh/fruit.json", '{"examples": [{"input": "a", "target": " "}]}', "bbh/fruit.json: examples.0.target"),
         ("cot-prompts/fruit.txt", "Q: no ruler", "fruit.txt has no line of five dashes"),
         ("cot-prompts/fruit.txt", f"x{RULER}Choose.\n\nQ: a\nA: b", "fruit.txt has an exemplar without"),
         (PUBLISHED.format(task="fruit"), '{"outputs": []}', "0-255000.json: outputs"),

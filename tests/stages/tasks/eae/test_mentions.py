@@ -156,6 +156,9 @@ def test_asterisks_go_from_triggers_of_several_words_and_stay_elsewhere() -> Non
     assert unmarked(["**ran**"], (0, 1)) == ("ran",)
 
 
+E0 = {"id": "E0", "entity_type": "PER"}
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
@@ -164,13 +167,26 @@ def test_asterisks_go_from_triggers_of_several_words_and_stay_elsewhere() -> Non
         ({"parent_cls_name": "Life"}, "line 1: code_context: defines no class 'Life'"),
         ({"code_context": "class ("}, "line 1: invalid syntax"),
         ({"full_prompt": None}, "line 1: full_prompt"),
+        ({"sentence": ""}, "line 1: sentence: has 0 tokens, and trigger is 1 to 2 of them"),
+        ({"entity_mentions": [E0 | {"start": 5, "end": 7}]}, "sentence: has 6 tokens, and E0 is 5 to 7 of them"),
+        ({"entity_mentions": [E0 | {"start": 1, "end": 1}]}, "sentence: has 6 tokens, and E0 is 1 to 1 of them"),
+        ({"cur_cls_name": "Attack); print(1"}, "line 1: cur_cls_name"),
+        ({"code_context": "-" * 100_000 + "1"}, "line 1: "),
+        ({"code_context": "\0"}, "line 1: source code string cannot contain null bytes"),
     ],
 )
 def test_a_broken_row_is_one_line_with_file_and_column(tmp_path: Path, changes: dict[str, Any], said: str) -> None:
-    spec = write(tmp_path, row_of(mention("[Gunmen|Attacker PER] *shot* at [a bus|Target VEH] ."), **changes))
+    found = mention("[Gunmen|Attacker PER] *shot* at a bus .")
+    spec = write(tmp_path, row_of(found, **changes))
     with pytest.raises(UsageError) as caught:
         load_problems(spec, "test")
     assert said in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_mention_that_stands_twice_is_refused(tmp_path: Path) -> None:
+    row = row_of(mention("[Gunmen|Attacker PER] *shot* at [a bus|Target VEH] ."))
+    with pytest.raises(UsageError, match=r"line 2: line_idx: 3-0 .* stands twice"):
+        load_problems(write(tmp_path, row, row), "test")
 
 
 def test_a_folder_has_one_file_of_the_split(tmp_path: Path) -> None:
