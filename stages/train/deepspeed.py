@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,8 @@ from stages.train.packed import HEAD_CHUNK, PackedLoss, recompute_activations
 from stages.train.plan import divide
 
 log = logging.getLogger("leti.train")
+# DeepSpeed's autotuner, which nothing here uses, imports MLflow where it is installed, for seconds.
+sys.modules.setdefault("mlflow", None)  # type: ignore[arg-type]
 NOTHING = Row(np.zeros(2, np.int32), np.array([2], np.int32), np.zeros(2, np.int8))
 """What a process without work computes, so that it takes part in every collective."""
 
