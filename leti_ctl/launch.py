@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import secrets
 import shutil
 import time
@@ -20,6 +21,9 @@ from stages.contract.run import Run
 from stages.contract.spec import RunSpec
 from stages.contract.store import open_store
 
+NAME = re.compile(r"\w[\w.-]*")
+"""A run's: it is a folder, a part of keys, and a word of the commands that messages name."""
+
 
 def make_name(stem: str) -> str:
     """Return a run name nobody has: what it runs, when, and a little chance."""
@@ -31,8 +35,8 @@ def create(spec: RunSpec, store_uri: str, name: str, *, here: bool = True) -> Ru
 
     The run's spec says more than `spec` where that starts from another run's checkpoint (`ancestry.resolve`).
     """
-    if not name or set(name) & set("/\\?#") or name.startswith("."):
-        raise UsageError(f"--name {name!r}: use letters, digits, dots, dashes and underscores")
+    if not NAME.fullmatch(name):
+        raise UsageError(f"--name {name!r}: use letters, digits, dots, dashes and underscores, no dot or dash first")
     if here:
         check_machine(spec)
     run = Run(open_store(store_uri), name)

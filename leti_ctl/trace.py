@@ -104,9 +104,10 @@ def lineage(catalog: Catalog, ref: Ref, part: Part | None = None, seen: set[str]
     if not there:
         return {"ref": name, "missing": True}
     told = {"ref": name, "sha256": catalog.digest(ref) if part is None else there[0].digest()}
-    if name in seen:
+    own = f"{catalog.run.name}/{name}"
+    if own in seen:
         return {**told, "told_above": True}
-    seen.add(name)
+    seen.add(own)
     sources = dict.fromkeys((each.ref, each.sha256) for record in there for each in record.inputs)
     return {
         **told,
@@ -120,7 +121,7 @@ def lineage(catalog: Catalog, ref: Ref, part: Part | None = None, seen: set[str]
 def _source(catalog: Catalog, text: str, digest: str, seen: set[str]) -> Tree:
     if origin := parse_origin(text):
         # Of another run, whose artifacts have the same names as this one's.
-        tree = {**lineage(Catalog(Run(catalog.run.store, origin.run)), origin.ref), "ref": text}
+        tree = {**lineage(Catalog(Run(catalog.run.store, origin.run)), origin.ref, seen=seen), "ref": text}
     elif (named := parse_ref(text)) is not None:
         tree = lineage(catalog, *named, seen)
     else:

@@ -286,7 +286,7 @@ def parse_origin(text: str) -> Origin | None:
     """Return what `str(origin)` spells; None for anything else."""
     marker, _, rest = text.partition("/")
     name, _, place = rest.partition("/")
-    named = parse_ref(place) if marker == "runs" and name else None
+    named = parse_ref(place) if marker == "runs" and name not in ("", ".", "..") else None
     return Origin(name, named[0]) if named and named[0].artifact == "checkpoint" and named[1] is None else None
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from stages.contract.benchmarks import benchmark_of
@@ -20,6 +20,7 @@ Rule = tuple[bool, str]
 def first_conflict(spec: RunSpec) -> str | None:
     """Return what is wrong with the first combination of fields that cannot be, or None."""
     rules = itertools.chain(
+        _texts(spec),
         _ancestry(spec),
         _splits(spec),
         _references(spec),
@@ -30,6 +31,24 @@ def first_conflict(spec: RunSpec) -> str | None:
         _feedback(spec),
     )
     return next((message for broken, message in rules if broken), None)
+
+
+def _texts(spec: RunSpec) -> Iterator[Rule]:
+    """Texts become paths, keys and messages: none of those can hold a null character, or half of a surrogate pair."""
+    for path, text in _leaves(spec.model_dump(mode="python"), ""):
+        broken = "\0" in text or (not text.isascii() and text != text.encode(errors="ignore").decode())
+        yield broken, f"{path}: {text!r} holds a null character or a lone surrogate; take it out"
+
+
+def _leaves(value: object, path: str) -> Iterator[tuple[str, str]]:
+    if isinstance(value, str):
+        yield path, value
+    elif isinstance(value, Mapping):
+        for name, inner in value.items():
+            yield from _leaves(inner, f"{path}.{name}" if path else str(name))
+    elif isinstance(value, (list, tuple)):
+        for inner in value:
+            yield from _leaves(inner, path)
 
 
 def _ancestry(spec: RunSpec) -> Iterator[Rule]:

@@ -93,6 +93,17 @@ def test_lineage_and_export_go_on_in_the_other_run(scored: Run, tmp_path: Path) 
     assert "after the 2 of run `made`" in (out / "README.md").read_text()
 
 
+def test_lineage_comes_to_an_end_where_records_name_each_other(scored: Run, run_folder: Path) -> None:
+    path = run_folder / "iterations/0002/checkpoint/parts/00000-of-00001.json"
+    record = json.loads(path.read_text())
+    record["inputs"] = [{"ref": "runs/scored/iterations/0000/checkpoint", "sha256": "0" * 64}]
+    path.write_text(json.dumps(record))
+    tree = json.dumps(lineage(Catalog(scored), Ref("metrics", 0, "test")))
+    assert "runs/made/iterations/0002/checkpoint" in tree
+    assert "runs/scored/iterations/0000/checkpoint" in tree and '"told_above": true' in tree
+    assert not audit(scored).clean
+
+
 def test_a_collection_leaves_what_another_run_started_from(store: LocalStore, tmp_path: Path, run_folder: Path) -> None:
     make_run(tmp_path, store, ancestry.resolve(evaluation(tmp_path, from_iteration=0), store), name="scored")
     done = CliRunner().invoke(cli, ["gc", "made", "--store", str(store.root), "--no-best", "--delete", "--json"])
@@ -145,8 +156,12 @@ def test_a_run_that_only_evaluates_cannot_be_made_to_train(scored: Run) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["runs/a", "runs//iterations/0001/checkpoint", "iterations/0001/checkpoint", "runs/a/x"]
-)
+    "text",
+    [
+        "runs/a", "runs//iterations/0001/checkpoint", "iterations/0001/checkpoint", "runs/a/x",
+        "runs/../iterations/0001/checkpoint", "runs/./iterations/0001/checkpoint",
+    ],
+)  # fmt: skip
 def test_only_an_origins_spelling_is_one(text: str, tmp_path: Path) -> None:
     assert parse_origin(text) is None
     origin = find_origin(evaluation(tmp_path))

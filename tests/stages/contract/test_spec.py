@@ -75,6 +75,8 @@ CONFLICTS: list[tuple[dict[str, Any], tuple[str, ...]]] = [
     ({"task.hint": True}, ("task.hint", "'none'", "set it to false")),
     ({"task.execute_original": True}, ("task.execute_original", "hint is false", "postprocess to none")),
     ({"model.from_run": "a/b"}, ("model.from_run", "'a/b'", "leti-ctl runs")),
+    ({"task.source": "a\0b"}, ("task.source", r"'a\x00b'", "null character", "take it out")),
+    ({"generate.script": "\0"}, ("generate.script", "null character", "take it out")),
     ({"evaluate.k": []}, ("evaluate.k", "empty", "name at least one")),
     (
         {"evaluate.splits": ["test"], "evaluate.select_on": "validation"},
