@@ -8,7 +8,7 @@ from typing import Any
 
 from leti_ctl.suite import book
 
-TITLES = {"initial": "Paper, base model", "best": "Paper, best"}
+TITLES = {"initial": "Paper, base model on test", "best": "Paper, max on test"}
 """Measures of a run's own test passes that a report shows."""
 NEAR = 8
 """Fields in which a run may differ from a preset and still be set beside what that preset gave."""

@@ -12,6 +12,8 @@ from leti_ctl.report.published import NEAR, published
 Row = Mapping[str, Any]
 MOST_ROWS = 400
 """Of one table; the exports have all of them."""
+ON_TEST = ("on test", "max on test", "paper, max on test")
+"""Columns of a comparison that are left out where they are empty."""
 
 
 def header(data: Row) -> Markup:
@@ -87,15 +89,34 @@ def tiles(run: Row, data: Row) -> Markup:
 
 def _score_tiles(run: Row, found: Row) -> list[Markup]:
     best, base = found["best"], found["base"]
-    metric = f"Best {found['metric']} on {found['selected_on']}"
     note = f"{interval(best)} at iteration {best['iteration']}"
-    cells = [_tile(metric, percent(best["value"]), note, first=True)]
+    cells = [_tile(_score_title(run, found), percent(best["value"]), note, first=True)]
     if base:
         gain = 100 * (best["value"] - base["value"])
         look = "up" if gain > 0 else "down" if gain < 0 else ""
         sign = tag("span", f"{gain:+.1f} points", class_=look)
         cells.append(_tile("Base model", percent(base["value"]), join(sign, " since")))
-    return cells
+    return [*cells, *_test_tiles(run, found["metric"])]
+
+
+def _score_title(run: Row, found: Row) -> str:
+    """Say how the score was come by: a maximum over the problems it is measured on flatters."""
+    score = f"{found['metric']} on {found['selected_on']}"
+    if not run["iterations"]["planned"]:
+        return score
+    return f"Max {score}" if found["selected_on"] == "test" else f"Best {score}"
+
+
+def _test_tiles(run: Row, metric: str) -> list[Markup]:
+    """Return the test scores of a run that selects on another split: its model's, and the maximum apart from it."""
+    best, most = run["best"], run["max_on_test"]
+    if best["selected_on"] == "test" or best["test"] is None or most is None:
+        return []
+    title, note = f"{metric} on test", f"at iteration {most['iteration']}; what the paper reports"
+    return [
+        _tile(title, percent(best["test"]), f"of the model selected on {best['selected_on']}"),
+        _tile(f"Max {title}", percent(most[metric]), note),
+    ]
 
 
 def _paper_tiles(run: Row) -> list[Markup]:
@@ -121,31 +142,37 @@ def _tile(title: str, value: Any, note: Any, *, first: bool = False) -> Markup:
 def comparison(runs: Sequence[Row], data: Row) -> Markup:
     """Return the table that sets several runs beside each other."""
     found = {run["run"]: headline(run, data) for run in runs}
-    first = next((each for each in found.values() if each), None)
-    best_title = f"best {first['metric']} on {first['selected_on']}" if first else "best"
-    papers = [_paper_best(run) for run in runs]
-    heads = ["run", best_title, "at", "base", "points", "paper", "acc.-hours", "wall", "audit", "differs in"]
-    rows = [[*_compared(run, found[run["run"]]), paper, *_spent(run)] for run, paper in zip(runs, papers, strict=True)]
-    if not any(papers):
-        heads.remove("paper")
-        rows = [[*row[:5], *row[6:]] for row in rows]
-    return tag("div", table(heads, rows, numbers=range(1, len(heads) - 2)), class_="tiles-like")
+    first = next(((run, each) for run in runs if (each := found[run["run"]])), None)
+    title = _score_title(*first) if first else "best"
+    best_title = title[0].lower() + title[1:]
+    heads = ["run", best_title, "at", *ON_TEST, "base", "points", "acc.-hours", "wall", "audit", "differs in"]
+    rows = [[*_compared(run, found[run["run"]]), *_spent(run)] for run in runs]
+    shown = [place for place, name in enumerate(heads) if name not in ON_TEST or any(row[place] for row in rows)]
+    kept = [[row[place] for place in shown] for row in rows]
+    return tag("div", table([heads[place] for place in shown], kept, numbers=range(1, len(shown) - 2)),
+               class_="tiles-like")  # fmt: skip
 
 
 def _compared(run: Row, found: Row | None) -> list[Any]:
     swatch = tag("span", "", class_="swatch", style=f"background:var(--c{run['color'] % 8 + 1})")
     name = tag("span", swatch, run["run"], class_="named")
+    on_test = _on_test(run, found)
     if found is None:
-        return [name, "", "", "", ""]
+        return [name, "", "", *on_test, "", ""]
     best, base = found["best"], found["base"]
     gain = 100 * (best["value"] - base["value"]) if base else 0.0
     points = tag("span", f"{gain:+.1f}", class_="up" if gain > 0 else "down" if gain < 0 else None) if base else ""
     score = tag("span", tag("strong", percent(best["value"])), tag("span", interval(best), class_="range"))
-    return [name, score, best["iteration"], percent(base["value"]) if base else "", points]
+    return [name, score, best["iteration"], *on_test, percent(base["value"]) if base else "", points]
 
 
-def _paper_best(run: Row) -> str:
-    return next((percent(each["value"]) for each in published(run["preset"]) if "best" in each["title"]), "")
+def _on_test(run: Row, found: Row | None) -> tuple[str, str, str]:
+    """The columns `ON_TEST`: the selected model's score, the run's maximum, the paper's; empty where there is none."""
+    best, most = run["best"], run["max_on_test"]
+    paper = next((percent(each["value"]) for each in published(run["preset"]) if "max" in each["title"]), "")
+    if found is None or best["selected_on"] == "test" or best["test"] is None or most is None:
+        return "", "", paper
+    return percent(best["test"]), percent(most[found["metric"]]), paper
 
 
 def _spent(run: Row) -> list[Any]:

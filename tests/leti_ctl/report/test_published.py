@@ -19,7 +19,7 @@ def values(name: str, changed: dict[str, Any]) -> dict[str, float]:
     [("leti-2b", 0.045, 0.28), ("leti-2b-binary-only", 0.045, 0.1854), ("leti-350m", 0.074, 0.1396)],
 )
 def test_a_run_of_the_papers_preset_has_the_papers_numbers(preset: str, base: float, best: float) -> None:
-    expected = {"Paper, base model, pass@1": base, "Paper, best, pass@1": best}
+    expected = {"Paper, base model on test, pass@1": base, "Paper, max on test, pass@1": best}
     assert values(preset, {}) == pytest.approx(expected)
 
 
