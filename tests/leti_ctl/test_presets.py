@@ -11,6 +11,7 @@ from click.testing import CliRunner
 from leti_ctl import layers, presets, specs
 from leti_ctl.commands.presets import presets as command
 from leti_ctl.presets import family
+from stages.build.stage import schedule
 from stages.contract.errors import LetiError, SpecError, UsageError
 from stages.contract.spec import RunSpec
 
@@ -114,6 +115,45 @@ def test_official_code_differs_from_the_papers_text_in_the_same_way_in_every_run
     code = load(f"{row}-official-code")
     assert {path: value_of(code, path) for path in OFFICIAL} == OFFICIAL
     assert set(differences(load(row), code)) <= set(OFFICIAL)
+
+
+# Steps of one iteration, both streams together (paper, section 2.4 and appendix A; checkpoints of the official code).
+STEPS = {
+    "leti-350m": 2244, "leti-2b": 2244, "leti-2b-official-code": 2244, "leti-2b-no-regularization": 1122,
+    "leti-350m-n64": 1122, "leti-350m-p128": 768, "leti-350m-p64": 384, "leti-2b-p16": 96, "sft-350m": 6,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("preset", "steps"), STEPS.items())
+def test_an_iteration_takes_the_papers_steps(preset: str, steps: int) -> None:
+    spec = load(preset)
+    examples = (spec.task.train_problems or 374) * spec.generate.samples_per_problem
+    fcft = {group.step for group in schedule(examples, spec.train, seed=None)}
+    assert len(fcft) * (2 if spec.train.objective == "alternate" else 1) == steps
+
+
+@pytest.mark.parametrize(
+    ("preset", "samples", "temperature", "top_p", "tokens", "token"),
+    [
+        ("leti-350m", 16, 0.1, 1.0, 512, "good"),
+        ("leti-2b-only-pretraining", 16, 0.1, 1.0, 512, "none"),
+        ("sft-2b", 16, 0.1, 1.0, 512, "none"),
+        ("mbpp-2b", 16, 0.1, 1.0, 512, "none"),
+        ("mbpp-2b-first-block-legacy-good", 16, 0.1, 1.0, 512, "good"),
+        ("gsm8k-350m-bad", 40, 0.7, 0.95, 1536, "bad"),
+        ("bbh-direct-2b", 1, 0.0, 1.0, 1536, "none"),
+        ("bbh-cot-2b-good", 1, 0.0, 1.0, 2048, "good"),
+        ("eae-350m", 16, 0.1, 1.0, 1280, "good"),
+        ("eae-greedy-350m", 1, 0.0, 1.0, 1280, "none"),
+    ],
+)
+def test_held_out_problems_are_sampled_as_in_the_paper(
+    preset: str, samples: int, temperature: float, top_p: float, tokens: int, token: str
+) -> None:
+    one = load(preset).get_pass("test").sampling
+    found = (one.samples_per_problem, one.temperature, one.top_p, one.max_new_tokens, one.reward_token)
+    assert found == (samples, temperature, top_p, tokens, token)
+    assert one.top_k == 0
 
 
 def test_two_presets_never_run_the_same() -> None:
