@@ -68,15 +68,16 @@ def embedded(value: Any) -> str:
     try:
         written = json.dumps(value, separators=(",", ":"), allow_nan=False)
     except ValueError:
-        written = json.dumps(_finite(value), separators=(",", ":"))
+        written = json.dumps(finite(value), separators=(",", ":"))
     return written.replace("<", "\\u003c")
 
 
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _finite(each) for name, each in value.items()}
+def finite(value: Any) -> Any:
+    """Return JSON data with null for the numbers that JSON does not have: NaN and the infinities."""
+    if isinstance(value, Mapping):
+        return {name: finite(each) for name, each in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(each) for each in value]
+        return [finite(each) for each in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
