@@ -31,6 +31,9 @@ def print_summary(summary: Mapping[str, Any]) -> None:
     out.print(f"[bold]{escape(summary['run'])}[/]  {summary['phase']}  {units['done']}/{units['total']} units")
     if rows:
         out.print(_scores(rows, passes))
+        if (last := _last_with_figures(rows, passes)) is not None:
+            out.print(f"the task's own scores on {last}:")
+            out.print(_figures(rows, last))
         out.print(_costs(rows))
         if any(row["best_over_temperatures"] for row in rows):
             out.print("max over temperatures, for each k on its own (what the paper reports for HumanEval):")
@@ -116,6 +119,29 @@ def _scores(rows: Sequence[Mapping[str, Any]], passes: Sequence[str]) -> Table:
     return table
 
 
+def _last_with_figures(rows: Sequence[Mapping[str, Any]], passes: Sequence[str]) -> str | None:
+    """The last pass whose task has scores of its own."""
+    return next(
+        (one for one in reversed(passes) if any(row["scores"].get(one, {}).get("figures") for row in rows)), None
+    )
+
+
+def _figures(rows: Sequence[Mapping[str, Any]], name: str) -> Table:
+    """The task's own scores on a pass, and of several samples the share of problems with any right one.
+
+    Those of single groups of problems (`strict/dates`) are many; the JSON has them.
+    """
+    scores = {row["iteration"]: row["scores"][name] for row in rows if name in row["scores"]}
+    figures = list(dict.fromkeys(each for score in scores.values() for each in score["figures"] if "/" not in each))
+    samples = max(round(score["num_samples"] / score["num_problems"]) for score in scores.values())
+    any_right = [f"any\u00a0of\u00a0{samples} right"] if samples > 1 else []
+    table = _new_table(("iteration", *any_right, *(each.replace("_", " ") for each in figures)))
+    for iteration, score in scores.items():
+        estimates = [score["solve_rate"]] * len(any_right) + [score["figures"].get(each) for each in figures]
+        table.add_row(str(iteration), *map(_estimate_cell, estimates))
+    return table
+
+
 def _costs(rows: Sequence[Mapping[str, Any]]) -> Table:
     """How fast each iteration was, and where its seconds went."""
     table = _new_table(("iteration", "tok/s", "exec/s", "train tok/s", *(f"{stage} s" for stage in STAGES)))
@@ -133,8 +159,11 @@ def _new_table(numbers: Sequence[str]) -> Table:
 
 
 def _pass_cell(score: Mapping[str, Any] | None) -> str:
+    return _estimate_cell(score["pass_at_k"].get("1") if score else None)
+
+
+def _estimate_cell(estimate: Mapping[str, float] | None) -> str:
     """Score with half the width of its interval: `12.5% ±4.2`."""
-    estimate = score["pass_at_k"].get("1") if score else None
     if estimate is None:
         return ""
     return f"{estimate['value']:.1%} ±{(estimate['high'] - estimate['low']) * 50:.1f}"
