@@ -157,6 +157,14 @@ def test_counts_are_of_heads_roles_and_entity_types(completion: str, counts: tup
     assert judge(completion).measures == dict(zip(names, counts, strict=True))
 
 
+def test_no_more_arguments_are_right_than_there_are() -> None:
+    types = ", ".join(f'{kind}("{{0}}")' for kind in ("PER", "ORG", "FAC", "VEH", "WEA", "LOC", "GPE"))
+    every = ", ".join(types.format(word) for word in ("rebels", "airport", "bus", "bridge"))
+    spam = judge(f"attacker=[{every}], target=[{every}], place=[{every}])").measures
+    assert spam == {"gold": 4, "predicted": 84, "identified": 4, "classified": 4, "hallucinated": 0}
+    assert max(scores([spam, judge(RIGHT).measures]).values()) <= 1
+
+
 def test_a_role_twice_for_one_word_is_two_arguments() -> None:
     problem, mention = make_problem("[Tessaly|Entity GPE] *met* itself .", "Contact:Meet")
     twice = mention._replace(arguments=(*mention.arguments, mention.arguments[0]._replace(role="Place")))
