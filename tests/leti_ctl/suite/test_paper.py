@@ -185,6 +185,17 @@ def test_what_two_tables_need_is_one_run() -> None:
     assert next(iter(both.runs.values())).tables == ["table2", "a6", "figure2"]
 
 
+def test_other_scores_of_table_four_are_read_from_its_own_runs() -> None:
+    def runs(table: str) -> set[str]:
+        resolver = Resolver(Trial(SUITE))
+        resolver.add(table, SUITE.tables[table])
+        return {one.name for one in resolver.runs.values()}
+
+    assert runs("table4-other-scores") == runs("table4")
+    rows = [[row.name for row in SUITE.tables[table].rows] for table in ("table4", "table4-other-scores")]
+    assert rows[0] == rows[1]
+
+
 def test_official_code_takes_every_twin_there_is() -> None:
     resolver = Resolver(Trial(SUITE, official_code=True))
     for name, table in SUITE.tables.items():
