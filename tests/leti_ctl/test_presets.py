@@ -90,6 +90,7 @@ OFFICIAL = {
     "model.tokens.feedback_open": "<|lang_feedback|>",
     "model.tokens.feedback_close": "<|/lang_feedback|>",
     "model.new_token_embeddings": "keep",
+    "model.dtype": "bfloat16",
     "generate.length_mode": "total",
     "execute.feedback_chars": 20_000,
     "build.order": "generation",
@@ -115,6 +116,11 @@ def test_official_code_differs_from_the_papers_text_in_the_same_way_in_every_run
     code = load(f"{row}-official-code")
     assert {path: value_of(code, path) for path in OFFICIAL} == OFFICIAL
     assert set(differences(load(row), code)) <= set(OFFICIAL)
+
+
+@pytest.mark.parametrize("name", [name for name in presets.names() if name.endswith("-official-code")])
+def test_official_code_computes_with_rounded_weights(name: str) -> None:
+    assert load(name).model.dtype == "bfloat16"
 
 
 # Steps of one iteration, both streams together (paper, section 2.4 and appendix A; checkpoints of the official code).
