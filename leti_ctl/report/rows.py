@@ -60,11 +60,21 @@ class Rows(NamedTuple):
     chunks: list[str]
 
 
+class _Cell(NamedTuple):
+    """One (problem, iteration) pair. What no page can show is let go at once: a run's texts are more than memory."""
+
+    counts: list[int]
+    variants: list[dict[str, Any]]
+    """Ranked; at most `MOST_VARIANTS`."""
+    rest: int
+    """Samples of the others."""
+
+
 class _Told(NamedTuple):
-    """One problem of one pass, everything ranked but nothing left out yet."""
+    """One problem of one pass."""
 
     problem: Problem
-    variants: list[list[dict[str, Any]]]
+    cells: list[_Cell]
 
 
 def collect_rows(runs: Sequence[Run], *, budget: int = BUDGET) -> Rows:
@@ -103,11 +113,11 @@ def _run(run: Run, kinds: dict[Kind, int]) -> tuple[dict[str, Any], list[_Told]]
         titles = dict(zip([problem.problem_id for problem in problems], _titles(problems), strict=True))
         rows = []
         for problem in problems:
-            cells = [pairs.get(problem.problem_id, []) for _, pairs in found]
+            cells = [pairs.get(problem.problem_id, _NOTHING) for _, pairs in found]
             rows.append(
-                {"id": problem.problem_id, "title": titles[problem.problem_id], "counts": [_counts(c) for c in cells]}
+                {"id": problem.problem_id, "title": titles[problem.problem_id], "counts": [c.counts for c in cells]}
             )
-            told.append(_Told(problem, [_ranked(cell) for cell in cells]))
+            told.append(_Told(problem, cells))
         passes.append(
             {"name": one.name, "split": one.split, "iterations": [number for number, _ in found], "problems": rows}
         )
@@ -119,10 +129,8 @@ def _run(run: Run, kinds: dict[Kind, int]) -> tuple[dict[str, Any], list[_Told]]
     }, told
 
 
-def _iterations(
-    run: Run, spec: RunSpec, one: Pass, kinds: dict[Kind, int]
-) -> Iterator[tuple[int, dict[str, list[dict[str, Any]]]]]:
-    """Yield each iteration of a pass that has samples, with every problem's variants in order of their first sample."""
+def _iterations(run: Run, spec: RunSpec, one: Pass, kinds: dict[Kind, int]) -> Iterator[tuple[int, dict[str, _Cell]]]:
+    """Yield each iteration of a pass that has samples, with what is told of every problem."""
     for number in range(spec.iterations + 1):
         ref = Ref("samples", number, one.name)
         if run.find_index(ref) is None:
@@ -138,7 +146,20 @@ def _iterations(
                 variant["samples"] += 1
             else:
                 same[sample.solution, place] = _variant(sample, verdict, place, spec.task.rule())
-        yield number, {name: list(same.values()) for name, same in cells.items()}
+        yield number, {name: _cell(list(same.values())) for name, same in cells.items()}
+
+
+def _cell(variants: Sequence[dict[str, Any]]) -> _Cell:
+    """Return what is kept of variants that come in order of their first sample."""
+    ranked = _ranked(variants)
+    return _Cell(_counts(variants), ranked[:MOST_VARIANTS], _samples(ranked[MOST_VARIANTS:]))
+
+
+def _samples(variants: Iterable[Mapping[str, Any]]) -> int:
+    return sum(variant["samples"] for variant in variants)
+
+
+_NOTHING = _Cell([], [], 0)
 
 
 def _verdicts(run: Run, iteration: int, name: str) -> dict[tuple[str, int], Execution]:
@@ -180,9 +201,7 @@ def _ranked(variants: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     by_kind: defaultdict[int, list[dict[str, Any]]] = defaultdict(list)
     for variant in sorted(variants, key=lambda variant: (-variant["samples"], variant["sample"])):
         by_kind[variant["kind"]].append(variant)
-    order = sorted(
-        by_kind.values(), key=lambda group: (-sum(variant["samples"] for variant in group), group[0]["kind"])
-    )
+    order = sorted(by_kind.values(), key=lambda group: (-_samples(group), group[0]["kind"]))
     return [variant for rank in zip_longest(*order) for variant in rank if variant is not None]
 
 
@@ -236,8 +255,8 @@ def _problem(told: _Told, most: int) -> dict[str, Any]:
     texts = told.problem.model_dump(mode="json", exclude={"problem_id"})
     return {
         **texts,
-        "variants": [cell[:most] for cell in told.variants],
-        "left_out": [sum(variant["samples"] for variant in cell[most:]) for cell in told.variants],
+        "variants": [cell.variants[:most] for cell in told.cells],
+        "left_out": [cell.rest + _samples(cell.variants[most:]) for cell in told.cells],
     }
 
 

@@ -5,13 +5,20 @@ from __future__ import annotations
 import base64
 import gzip
 import json
+import tracemalloc
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from leti_ctl.report.rows import Rows, collect_rows
+from leti_ctl.report.rows import MOST_VARIANTS, Rows, collect_rows
+from stages.contract.artifacts import Ref
+from stages.contract.records import Problem, Sample
 from stages.contract.run import Run
+from stages.contract.spec import RunSpec
+from stages.contract.store import LocalStore
+from stages.entrypoint import Job
 from tests.leti_ctl.report import hostile
 
 
@@ -108,3 +115,35 @@ def test_runs_share_the_page(run: Run, tmp_path: Path) -> None:
     rows = collect_rows([run, other])
     assert [each["run"] for each in rows.catalog["runs"]] == ["hostile", "other"]
     assert all(texts_of(rows, row)["prompt"].startswith('"""') for row in problems_of(rows))
+
+
+def test_texts_that_no_page_can_show_are_counted_and_not_kept(tmp_path: Path) -> None:
+    samples, iterations, characters = 100, 24, 6000
+    run = Run(LocalStore(tmp_path / "store"), "long")
+    spec = {"iterations": iterations, "evaluate": {"splits": ["test"], "select_on": "test", "k": [1]}}
+    run.create(RunSpec.model_validate_json(json.dumps(spec)))
+    for number in range(iterations):
+        job = Job(run, "generate", number, "test", scratch=tmp_path)
+        if not number:
+            problem = Problem(problem_id="p", prompt="x", tests=("assert x",))
+            job.commit_rows(Ref("problems", split="test"), [problem], inputs=hostile.WORLD)
+        job.commit_rows(Ref("samples", number, "test"), _long(samples, characters), inputs=hostile.WORLD)
+    tracemalloc.start()
+    try:
+        rows = collect_rows([run])
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    (row,) = problems_of(rows)
+    assert [sum(counts[1::2]) for counts in row["counts"]] == [samples] * iterations
+    assert texts_of(rows, row)["left_out"] == [samples - MOST_VARIANTS] * iterations
+    # A few copies of one iteration's texts are about at a time, never the texts of all iterations.
+    assert peak < iterations * samples * characters
+
+
+def _long(samples: int, characters: int) -> Iterator[Sample]:
+    for number in range(samples):
+        yield Sample(
+            problem_id="p", sample=number, reward_token="good", solution=f"{number}" + "x" * characters, token_ids=(),
+            finish_reason="eos", num_prompt_tokens=1, seed=number,
+        )  # fmt: skip
