@@ -109,6 +109,9 @@ class Reading(NamedTuple):
     """Texts that are not in the sentence. As in the official evaluator they are not held against a solution."""
 
 
+UNREADABLE = "The event holds too much to be read, or text that is no Unicode"
+
+
 def portrait(variable: str, attributes: Sequence[str]) -> str:
     """Return the test that portrays the event of that name."""
     return f"exhibit = [portray_role(role, getattr({variable}, role, ())) for role in {tuple(attributes)!r}]"
@@ -123,7 +126,7 @@ def evaluate(problem: Problem, solution: str, observation: Observation | None) -
         return Judgement(observation.outcome, observation.error_type, observation.feedback, None, nothing)
     roles = _ROLES.validate_python(observation.exhibit) if observation.exhibit is not None else None
     reading = read(roles or (), facts)
-    complaint = "The event is too large to be read" if roles is None else complain(roles, reading, facts)
+    complaint = UNREADABLE if roles is None else complain(roles, reading, facts)
     found = measures(reading, facts.gold)
     answer = "; ".join(f"{one.role}: {facts.tokens[one.head]}" for one in reading.predicted)
     if complaint is None:
