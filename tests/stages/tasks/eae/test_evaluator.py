@@ -193,8 +193,7 @@ def test_a_program_that_fails_by_itself_keeps_its_feedback_and_predicts_nothing(
 
 def test_an_event_that_cannot_be_shown_does_not_pass() -> None:
     judgement = evaluate(PROBLEM, "", Observation("passed", None, "", None))
-    assert (judgement.outcome, judgement.feedback) == ("failed", f"ValueError: {UNREADABLE}
-")
+    assert (judgement.outcome, judgement.feedback) == ("failed", f"ValueError: {UNREADABLE}\n")
 
 
 # Scores
