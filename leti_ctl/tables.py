@@ -38,7 +38,7 @@ def print_summary(summary: Mapping[str, Any]) -> None:
         if any(row["best_over_temperatures"] for row in rows):
             out.print("max over temperatures, for each k on its own (what the paper reports for HumanEval):")
             out.print(_over_temperatures(rows))
-    for line in selected(summary):
+    for line in (*_overlong(rows), *selected(summary)):
         out.print(line)
     if end := summary["early_end"]:
         out.print(
@@ -140,6 +140,17 @@ def _figures(rows: Sequence[Mapping[str, Any]], name: str) -> Table:
         estimates = [score["solve_rate"]] * len(any_right) + [score["figures"].get(each) for each in figures]
         table.add_row(str(iteration), *map(_estimate_cell, estimates))
     return table
+
+
+def _overlong(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return a line per pass some of whose prompts were too long for any solution, as of its last iteration."""
+    last = {name: score for row in rows for name, score in row["scores"].items()}
+    return [
+        f"{name}: {score['num_overlong_prompts']} of {score['num_problems']} prompts leave no room to write; what they "
+        "ask counts as failed"
+        for name, score in last.items()
+        if score["num_overlong_prompts"]
+    ]
 
 
 def _costs(rows: Sequence[Mapping[str, Any]]) -> Table:

@@ -13,11 +13,12 @@ def interval(value: float) -> dict[str, float]:
     return {"value": value, "low": value - 0.02, "high": value + 0.02}
 
 
-def make_summary(figures: dict[str, float], *, samples: int) -> dict[str, Any]:
+def make_summary(figures: dict[str, float], *, samples: int, overlong: int = 0) -> dict[str, Any]:
     """A run that only evaluated three problems."""
     score = {
         "num_problems": 3,
         "num_samples": 3 * samples,
+        "num_overlong_prompts": overlong,
         "pass_at_k": {"1": interval(0.25)},
         "solve_rate": interval(0.75),
         "error_types": {},
@@ -53,3 +54,10 @@ def test_a_task_without_scores_of_its_own_has_no_table_of_them(capsys: pytest.Ca
     print_summary(make_summary({}, samples=40))
     shown = words(capsys.readouterr().out)
     assert "any of" not in shown and "own scores" not in shown
+
+
+@pytest.mark.parametrize(("overlong", "said"), [(0, ""), (1, "1 of 3 prompts"), (2, "2 of 3 prompts")])
+def test_prompts_that_leave_no_room_are_told(capsys: pytest.CaptureFixture[str], overlong: int, said: str) -> None:
+    print_summary(make_summary({}, samples=1, overlong=overlong))
+    shown = words(capsys.readouterr().out)
+    assert said in shown and ("no room" in shown) == (overlong > 0)
