@@ -151,6 +151,9 @@ class Job:
         )
 
 
+Work = Callable[[Job], None]
+
+
 def threads(processes: int = 1) -> int:
     """Return the CPU threads each of so many processes on this machine should use, or what `LETI_THREADS` says."""
     wanted = os.environ.get("LETI_THREADS") or str(max(1, len(os.sched_getaffinity(0)) // processes))
@@ -159,8 +162,11 @@ def threads(processes: int = 1) -> int:
     return int(wanted)
 
 
-def main(stage: StageName, run_stage: Callable[[Job], None]) -> NoReturn:
-    """Run one unit and exit: 0 when its outputs are committed, else the code of the error."""
+def main(stage: StageName, run_stage: Work, sweep: Work | None = None) -> NoReturn:
+    """Run one unit and exit: 0 when its outputs are committed, else the code of the error.
+
+    `sweep` removes from the store what a unit kept there for itself, where it was killed after its last commit.
+    """
     arguments = _parse(stage)
     formatter = _configure_logging(stage, arguments)
     signal.signal(signal.SIGTERM, _on_terminate)
@@ -168,16 +174,16 @@ def main(stage: StageName, run_stage: Callable[[Job], None]) -> NoReturn:
         part = parse_part(arguments.part)
         key = log_key(stage, arguments.iteration, arguments.split, part, attempt_name(time.time()))
         with kept(log, arguments.run, key, formatter):
-            _main(stage, arguments, run_stage)
+            _main(stage, arguments, run_stage, sweep)
     except LetiError as error:
         _fail(error)
     except OSError as error:
         _fail(describe_os_error(error))
 
 
-def _main(stage: StageName, arguments: argparse.Namespace, run_stage: Callable[[Job], None]) -> NoReturn:
+def _main(stage: StageName, arguments: argparse.Namespace, run_stage: Work, sweep: Work | None) -> NoReturn:
     try:
-        _run_unit(stage, arguments, run_stage)
+        _run_unit(stage, arguments, run_stage, sweep)
     except LetiError as error:
         _fail(error)
     except OSError as error:
@@ -192,13 +198,15 @@ def _main(stage: StageName, arguments: argparse.Namespace, run_stage: Callable[[
     sys.exit(0)
 
 
-def _run_unit(stage: StageName, arguments: argparse.Namespace, run_stage: Callable[[Job], None]) -> None:
+def _run_unit(stage: StageName, arguments: argparse.Namespace, run_stage: Work, sweep: Work | None) -> None:
     part = parse_part(arguments.part)
     scratch = Path(tempfile.mkdtemp(prefix=f"leti-{stage}-", dir=os.environ.get("LETI_SCRATCH")))
     try:
         job = Job(Run.open(arguments.run), stage, arguments.iteration, arguments.split, part, scratch)
         _check_coordinates(job)
         if job.is_done():
+            if sweep:
+                sweep(job)
             log.info("already done", extra={"event": "skipped"})
             return
         run_stage(job)

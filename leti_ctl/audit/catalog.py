@@ -31,7 +31,7 @@ _BESIDE = re.compile(
             r"environments/[0-9a-f]{64}\.txt",
             r"(?:control|logs)/.+",
             r"gc/\d{4}-[0-9a-f]{64}\.json",
-            r"iterations/\d{4,}/train/step-\d{6}/[^/]+",
+            r"iterations/(?P<trained>\d{4,})/train/step-\d{6}/[^/]+",
             r"iterations/\d{4,}/notes/[^/]+/waiting/\d{5}-of-\d{5}\.jsonl",
         )
     )
@@ -97,12 +97,19 @@ class Catalog:
                 yield warning("keys", key, "a key of a run", f"a stranger of {self.sizes[key]} bytes")
 
     def orphans(self) -> list[str]:
-        """Return the data objects that no record names, in key order."""
-        return [key for key in self._nameless() if _is_artifact(key)]
+        """Return the data objects that no record names and nobody will go on from, in key order."""
+        return sorted([*(key for key in self._nameless() if _is_artifact(key)), *self._spent()])
 
     def _nameless(self) -> list[str]:
         named = {item.key for records in self.parts.values() for record in records.values() for item in record.objects}
         return [key for key in self.sizes if key not in named and not _BESIDE.fullmatch(key) and not _place(key)]
+
+    def _spent(self) -> Iterator[str]:
+        """Yield the mid-stage checkpoints of trainings that have committed what they made."""
+        for key in self.sizes:
+            found = _BESIDE.fullmatch(key)
+            if found and found["trained"] and self.is_complete(Ref("checkpoint", int(found["trained"]) + 1)):
+                yield key
 
     def _read(self) -> None:
         places = {key: place for key in self.sizes if (place := _place(key))}

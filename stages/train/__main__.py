@@ -7,6 +7,6 @@ import os
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 from stages.entrypoint import main
-from stages.train.stage import train
+from stages.train.stage import sweep, train
 
-main("train", train)
+main("train", train, sweep)

@@ -60,9 +60,15 @@ def _train(job: Job, stop: list[int]) -> None:
     if trainer.rank == 0:
         checkpoints.remove()
         if job.iteration:
-            # A stage that was killed between its last commit and this line left its checkpoints behind.
+            # One that was killed between its last commit and this line left its checkpoints behind; where it was not
+            # started again, because all of it was there, nobody has swept.
             Checkpoints(job.run, job.iteration - 1).remove()
     trainer.close()
+
+
+def sweep(job: Job) -> None:
+    """Remove the mid-stage checkpoints of a training that has committed: it was killed before it could."""
+    Checkpoints(job.run, job.iteration).remove()
 
 
 def make_plan(job: Job) -> Plan:

@@ -118,8 +118,9 @@ def _entry(stage: str) -> Callable[[], NoReturn]:
     """Return what `python -m stages.<stage>` does."""
     from stages.entrypoint import main as run_main
 
-    work = getattr(importlib.import_module(f"stages.{stage}.stage"), "run" if stage == "execute" else stage)
-    return lambda: run_main(stage, work)  # type: ignore[arg-type]
+    module = importlib.import_module(f"stages.{stage}.stage")
+    work, sweep = getattr(module, "run" if stage == "execute" else stage), getattr(module, "sweep", None)
+    return lambda: run_main(stage, work, sweep)  # type: ignore[arg-type]
 
 
 def _become(order: Mapping[str, object], entry: Callable[[], NoReturn]) -> NoReturn:

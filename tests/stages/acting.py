@@ -64,7 +64,12 @@ def fail(job: Job) -> None:
     raise {"MemoryError": MemoryError(), "ZeroDivisionError": ZeroDivisionError("a bug\nover two lines")}[name]
 
 
+def sweep(job: Job) -> None:
+    """Say so."""
+    log.info("swept %s", job.outputs[-1])
+
+
 ACTS: dict[str, Callable[[Job], None]] = {"commit": commit, "log": log_while_stopped, "fail": fail}
 
 if __name__ == "__main__":
-    main("train", ACTS[sys.argv.pop(1)])
+    main("train", ACTS[sys.argv.pop(1)], sweep)

@@ -109,6 +109,7 @@ def test_a_unit_commits_and_is_skipped_ever_after(run: Run, scratch: Path) -> No
     again = start("fail", run, ACT_ERROR="ModelError")
     assert again.returncode == 0
     assert "already done" in again.stderr
+    assert [text.count("swept iterations/0001/checkpoint") for text in (first.stderr, again.stderr)] == [0, 1]
     assert {key: run.store.get(key) for key in run.store.list("")} == before
     assert list(scratch.iterdir()) == []
 
