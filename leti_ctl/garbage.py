@@ -77,6 +77,8 @@ class Garbage(NamedTuple):
     """Checkpoints that other runs of the store start from, and which runs; their weights stay."""
     leftovers: list[Leftover]
     """What killed writers left of objects that never came to be; how much it is, no listing says."""
+    unlisted: str
+    """Why they could not be listed, or "": a bucket's policy may keep that to its owner."""
 
     @property
     def bytes(self) -> int:
@@ -101,8 +103,16 @@ def find(catalog: Catalog, retention: Retention) -> Garbage:
         for item in catalog.objects(ref)
         if item.key.endswith(WEIGHTS) and item.key in catalog.sizes
     ]
-    leftovers = [each for each in run.store.leftovers(run.key("")) if each.modified < oldest]
-    return Garbage(orphans, superseded, claimed, leftovers)
+    leftovers, unlisted = _leftovers(run, oldest)
+    return Garbage(orphans, superseded, claimed, leftovers, unlisted)
+
+
+def _leftovers(run: Run, oldest: float) -> tuple[list[Leftover], str]:
+    """Return what is older than that, or why it could not be listed."""
+    try:
+        return [each for each in run.store.leftovers(run.key("")) if each.modified < oldest], ""
+    except UsageError as error:  # the run itself was listed a moment ago, with the same credentials
+        return [], str(error)
 
 
 def collect(run: Run, garbage: Garbage, retention: Retention) -> None:

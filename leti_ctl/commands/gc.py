@@ -27,6 +27,7 @@ def gc(run: str, delete: bool, best: bool, every: int, orphan_hours: float, stor
 
     That is data of killed writers, uploads that they never completed, weights of checkpoints other than the last, the
     best, every K-th and those that other runs of the store start from, and optimizer states other than the last.
+    Where a policy forbids to list such uploads (s3:ListBucketMultipartUploads), it says so and sees to the rest.
     Nothing that unfinished work reads is touched; records and lineage stay, and an audit knows what was removed on
     purpose.
     """
@@ -46,7 +47,7 @@ def gc(run: str, delete: bool, best: bool, every: int, orphan_hours: float, stor
         keys = {"orphans": [key for key, _ in found.orphans], "superseded": [each.key for each in found.superseded]}
         keys["unfinished"] = [key for key, _ in unfinished]
         facts = {"run": run, "deleted": delete, "rule": retention.rule, "bytes": found.bytes, "claimed": found.claimed}
-        click.echo(json.dumps({**facts, **keys}))
+        click.echo(json.dumps({**facts, **keys, "unlisted": found.unlisted or None}))
         return
     for key, size in found.orphans:
         click.echo(f"orphan      {size:>12,}  {key}")
@@ -56,6 +57,8 @@ def gc(run: str, delete: bool, best: bool, every: int, orphan_hours: float, stor
         click.echo(f"unfinished  {'':>12}  {key}  ({name})")
     for iteration, names in sorted(found.claimed.items()):
         click.echo(f"kept        checkpoint {iteration}, which {', '.join(names)} started from")
+    if found.unlisted:
+        click.echo(f"unknown     uploads never completed, which could not be listed: {found.unlisted}")
     done = "removed" if delete else "would be removed; --delete does it"
     count = len(found.orphans) + len(found.superseded) + len(found.leftovers)
     click.echo(f"{count} objects, {found.bytes / 2**20:,.1f} MiB {done} ({retention.rule})")

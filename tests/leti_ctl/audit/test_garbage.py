@@ -21,6 +21,7 @@ from stages.contract.run import Run
 from stages.contract.s3 import S3Store
 from stages.contract.spec import RunSpec
 from stages.contract.store import LocalStore
+from tests.s3 import Fault, S3Server
 
 
 def leti_ctl(run_folder: Path, command: str, *arguments: str) -> dict[str, Any]:
@@ -79,6 +80,18 @@ def test_what_a_killed_writer_left_half_written_goes_when_it_is_old(run_folder: 
     assert [path.exists() for path in found] == [False, True]
 
 
+def test_what_a_training_went_on_from_goes_once_it_is_done(run_folder: Path) -> None:
+    then, found = time.time() - 48 * 3600, []
+    for iteration in (1, 2):  # of two: the third is not trained
+        path = run_folder / f"iterations/{iteration:04d}/train/step-000002/checkpoint.json"
+        path.parent.mkdir(parents=True)
+        path.write_text("{}")
+        os.utime(path, (then, then))
+        found.append(path)
+    assert leti_ctl(run_folder, "gc", "--delete")["orphans"] == [str(found[0].relative_to(run_folder))]
+    assert [path.exists() for path in found] == [False, True]
+
+
 def test_an_upload_that_was_never_completed_is_aborted(s3_uri: str) -> None:
     store = S3Store(s3_uri)
     run = Run(store, "made")
@@ -92,6 +105,23 @@ def test_an_upload_that_was_never_completed_is_aborted(s3_uri: str) -> None:
     garbage.collect(run, found, retention)
     left = store.client.list_multipart_uploads(Bucket=store.bucket)["Uploads"]
     assert [each["Key"] for each in left] == ["leti/runs/other/object"]
+    store.client.close()
+
+
+def test_a_policy_that_forbids_listing_uploads_keeps_nothing_else_from_being_collected(
+    run_folder: Path, s3_server: S3Server, s3_uri: str
+) -> None:
+    store = S3Store(s3_uri)
+    for path in run_folder.rglob("*"):
+        if path.is_file():
+            store.upload(f"runs/made/{path.relative_to(run_folder)}", path)
+    s3_server.faults.append(Fault("GET", "uploads", "403 Forbidden", "AccessDenied"))
+    line = ["gc", "made", "--store", s3_uri, "--no-best", "--delete"]
+    done = CliRunner().invoke(cli, line, standalone_mode=False)
+    assert done.exit_code == 0, done.exception
+    assert "which could not be listed: store s3://" in done.stdout and "AccessDenied" in done.stdout
+    left = [key for key in store.list("runs/made/") if key.endswith("model.safetensors")]
+    assert [key.split("/")[3] for key in left] == ["0002"]
     store.client.close()
 
 
