@@ -12,10 +12,14 @@ from leti_ctl import options
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from leti_ctl.contexts import Choice
     from leti_ctl.suite.book import Table
-    from leti_ctl.suite.resolve import Resolver
+    from leti_ctl.suite.resolve import Resolver, Wanted
     from leti_ctl.suite.trial import Trial
     from stages.contract.store import Store
+
+
+AT_ONCE = 4
 
 
 @click.command()
@@ -37,7 +41,14 @@ if TYPE_CHECKING:
 )
 @options.overrides
 @options.store
+@options.backend
 @options.profile
+@click.option(
+    "--parallel",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help=f"On a cluster, run at most so many at once; default: {AT_ONCE}.",
+)
 @click.option("--list", "listing", is_flag=True, help="Print what would run and what it would take; run nothing.")
 @click.option("--tables", "tables_only", is_flag=True, help="Print the tables of what is there; run nothing.")
 @click.option(
@@ -52,7 +63,9 @@ def suite(
     official_code: bool,
     overrides: tuple[str, ...],
     store_uri: str,
+    backend: str | None,
     profile: str | None,
+    parallel: int | None,
     listing: bool,
     tables_only: bool,
     out: Path | None,
@@ -61,20 +74,23 @@ def suite(
     """Make the runs behind the tables of a paper and print ours beside the published numbers.
 
     Runs are shared by their specs: what two tables need is made once, and what the store has already is not made again.
-    They run on this machine, one after another. Interrupt at any time; the same command goes on.
+    On this machine they run one after another; on a cluster several at once, each as soon as the checkpoint it scores
+    is committed. A run that fails leaves gaps in the tables and does not end the others. Interrupt at any time: a
+    cluster goes on by itself, and the same command goes on from there.
     """
+    from leti_ctl import contexts
     from leti_ctl.suite import book, drive
     from leti_ctl.suite.trial import Trial, find_sources
     from stages.contract.errors import LetiError
 
     chosen = book.load(name)
     trial = Trial(chosen, scale, overrides, find_sources(chosen, data) if data else {}, official_code)
-    tables = chosen.choose(only)
+    tables, choice = chosen.choose(only), contexts.choose(backend)
     store, resolver = _resolve(tables, trial, store_uri)
     if listing:
-        _list(store, resolver, profile, as_json=as_json)
+        _list(store, resolver, profile or _context_profile(choice), as_json=as_json)
         return
-    failed = {} if tables_only else drive.drive_all(store, list(resolver.runs.values()))
+    failed = {} if tables_only else _drive(store, list(resolver.runs.values()), choice, profile, parallel)
     _show(_document(tables, trial, resolver, store), failed, out, as_json=as_json)
     if failed:
         raise LetiError(drive.summary_of(failed))
@@ -91,14 +107,40 @@ def _resolve(tables: Mapping[str, Table], trial: Trial, store_uri: str) -> tuple
     return store, resolver
 
 
+def _context_profile(choice: Choice) -> str | None:
+    from leti_ctl import contexts
+
+    return contexts.current()[1].profile if choice.backend == "argo" else None
+
+
+def _drive(
+    store: Store, wanted: list[Wanted], choice: Choice, profile: str | None, parallel: int | None
+) -> dict[str, str]:
+    """Make the runs where they go; return why some could not be, by name."""
+    from leti_ctl import contexts
+    from leti_ctl.suite import drive
+    from stages.contract.errors import UsageError
+
+    if choice.backend == "local":
+        if parallel is not None:
+            raise UsageError(f"--parallel {parallel}: this machine makes one run after another (backend local)")
+        return drive.drive_all(store, wanted)
+    from leti_ctl.backends.argo.submission import open_target
+    from leti_ctl.suite import fleet
+
+    context = contexts.current()[1]
+    place = fleet.Place(open_target(context, profile), context, choice.why)
+    place.check(store)
+    return fleet.Fleet(store, wanted, place, at_once=parallel or AT_ONCE).drive()
+
+
 def _list(store: Store, resolver: Resolver, profile: str | None, *, as_json: bool) -> None:
     import json
 
-    from leti_ctl import contexts, profiles
+    from leti_ctl import profiles
     from leti_ctl.suite import cost, text
 
-    named = profile or (contexts.current()[1].profile if contexts.choose(None).backend == "argo" else None)
-    rows = cost.rows(store, resolver.runs.values(), profiles.load_profile(named) if named else None)
+    rows = cost.rows(store, resolver.runs.values(), profiles.load_profile(profile) if profile else None)
     if as_json:
         click.echo(json.dumps({"runs": rows, "total": cost.total(rows)}, indent=2))
     else:
@@ -108,7 +150,6 @@ def _list(store: Store, resolver: Resolver, profile: str | None, *, as_json: boo
 def _document(tables: Mapping[str, Table], trial: Trial, resolver: Resolver, store: Store) -> dict[str, Any]:
     from leti_ctl import control
     from leti_ctl.suite import results
-    from leti_ctl.suite.resolve import Wanted
     from leti_ctl.suite.score import Scores
     from stages.contract.run import Run
     from stages.contract.spec import RunSpec

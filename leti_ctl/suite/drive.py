@@ -104,7 +104,7 @@ def state(store: Store, one: Wanted) -> tuple[int, int]:
 
 
 def _drive(store: Store, one: Wanted, view: Progress) -> None:
-    run, spec = _open(store, one)
+    run, spec = open_run(store, one)
     whole = plan(decisions.effective(run, spec))
     done, before = len(done_units(run, spec, whole)), time.monotonic()
     if done == len(whole.units):
@@ -115,10 +115,13 @@ def _drive(store: Store, one: Wanted, view: Progress) -> None:
     view.end(f"done in {time.monotonic() - before:.0f} s")
 
 
-def _open(store: Store, one: Wanted) -> tuple[Run, RunSpec]:
-    """Return the run, made where there is none and given more iterations where it was made for fewer."""
+def open_run(store: Store, one: Wanted, *, here: bool = True) -> tuple[Run, RunSpec]:
+    """Return the run, made where there is none and given more iterations where it was made for fewer.
+
+    `here` says that this machine will run it.
+    """
     if store.size(f"runs/{one.name}/spec.json") is None:
-        run = launch.create(one.spec, store.uri, one.name)
+        run = launch.create(one.spec, store.uri, one.name, here=here)
         return run, run.spec
     run = control.open_run(store, one.name)
     spec = _longer(control.current_spec(run), one.spec)

@@ -1,4 +1,8 @@
-"""From cells to runs: each spec once, however many cells and tables read it; trainings before what scores them."""
+"""From cells to runs: each spec once, however many cells and tables read it; trainings before what scores them.
+
+A run is trained no further than the cells look: the best of all iterations takes them all, a score after six takes six.
+A later suite that looks further goes on where that one ended.
+"""
 
 from __future__ import annotations
 
@@ -58,7 +62,7 @@ class Resolver:
 
     def sources(self, cell: Cell) -> list[Wanted]:
         """Return the runs a cell reads: what it is made of, in the order in which they are combined."""
-        trained = self.training(cell.run) if cell.run else None
+        trained = self.training(cell.run, _looks_at(cell)) if cell.run else None
         if cell.measure == "gain_ratio" and cell.against:
             return [each for each in (trained, self.training(cell.against)) if each]
         if cell.evaluation is None:
@@ -68,9 +72,9 @@ class Resolver:
             presets.append(cell.minus.format(token=cell.tokens[0]))
         return [self.evaluation(preset, trained, cell.at) for preset in presets]
 
-    def training(self, preset: str) -> Wanted:
-        """Return the run that trains `preset`."""
-        return self._wanted(preset, {})
+    def training(self, preset: str, until: int | None = None) -> Wanted:
+        """Return the run that trains `preset`, so many iterations of it at least; None for all."""
+        return self._wanted(preset, {}, until)
 
     def evaluation(self, preset: str, trained: Wanted | None, at: int | str | None) -> Wanted:
         """Return the run that scores a checkpoint of `trained`, or the base model, as `preset` says."""
@@ -80,9 +84,11 @@ class Resolver:
         origin = {"from_run": trained.name, "from_iteration": iteration(trained, at)}
         return self._wanted(preset, {"model": {**model, **origin}})
 
-    def _wanted(self, preset: str, over: dict[str, Any]) -> Wanted:
+    def _wanted(self, preset: str, over: dict[str, Any], until: int | None = None) -> Wanted:
         preset = self.trial.preset(preset)
         spec = self._load(preset, over)
+        if until is not None and spec.iterations:
+            spec = spec.model_copy(update={"iterations": min(spec.iterations, max(until, 1))})
         same = key(spec)
         found = self.runs.get(same)
         if found is None:
@@ -118,6 +124,11 @@ def known_runs(store: Store) -> dict[str, str]:
             if same not in found or name.endswith(f"-{same}"):
                 found[same] = name
     return found
+
+
+def _looks_at(cell: Cell) -> int | None:
+    """Return the last iteration of its run that a cell looks at; None where that is all of them."""
+    return cell.at if cell.measure == "score" and isinstance(cell.at, int) else None
 
 
 def iteration(trained: Wanted, at: int | str | None) -> int:

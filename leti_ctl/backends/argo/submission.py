@@ -60,12 +60,17 @@ def prepare(spec: RunSpec, run_name: str, store_uri: str, profile: Profile) -> l
     """Refuse what cannot run on a cluster before anything is written; return warnings, one line each."""
     check_run_name(run_name)
     refuse(spec, profile)
-    if not store_uri.startswith("s3://"):
-        raise UsageError(f"--store {store_uri!r}: pods on a cluster reach no folder of this machine; use s3://bucket")
+    check_store(store_uri)
     return [
         f"{field}: {value} is a path of this machine; pods find it only if it is in their image, at the same place"
         for field, value in local_paths(spec).items()
     ]
+
+
+def check_store(store_uri: str) -> None:
+    """Raise `UsageError` for a store that pods cannot reach."""
+    if not store_uri.startswith("s3://"):
+        raise UsageError(f"--store {store_uri!r}: pods on a cluster reach no folder of this machine; use s3://bucket")
 
 
 def local_paths(spec: RunSpec) -> dict[str, str]:
