@@ -144,7 +144,9 @@ class Judge:
             if progress is not None:
                 progress(done)
             while next_program is not None and next_program in known:
-                yield known[next_program]
+                copies[next_program] -= 1
+                # What a candidate shows may be large: nothing is kept that has been given for the last time.
+                yield known[next_program] if copies[next_program] else known.pop(next_program)
                 next_program = next(waiting, None)
 
     def _judge(self, programs: list[Program]) -> Iterator[tuple[int, Verdict]]:

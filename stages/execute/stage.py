@@ -6,9 +6,10 @@ platform is `infra_error`, which no later stage turns into a label. Tasks whose 
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from stages.contract.artifacts import Ref
@@ -33,9 +34,10 @@ def run(job: Job) -> None:
     problems = [_problem_of(sample, known) for sample in samples]
     programs = [assemble(job.spec, problem, sample) for problem, sample in zip(problems, samples, strict=True)]
     task = load_task(job.spec.task.name)
-    verdicts = _judge(job, programs) if task.is_program else [None] * len(programs)
+    verdicts: Iterable[Verdict | None]
+    verdicts = _judge(job, programs) if task.is_program else itertools.repeat(None, len(programs))
     assessor = Assessor(job.spec, task)
-    rows = list(map(assessor.row, problems, samples, programs, verdicts))
+    rows = [assessor.row(*each) for each in zip(problems, samples, programs, verdicts, strict=True)]
     commented = comment(job, rows, list(map(Judged, problems, samples, programs, rows)))
     outcomes = Counter(row.outcome for row in commented.rows)
     job.commit_rows(
@@ -64,7 +66,8 @@ def accepted(verdict: Verdict, spec: RunSpec) -> Verdict:
     return replace(verdict, outcome="infra_error", error_type=None, feedback="", exhibit=None)
 
 
-def _judge(job: Job, programs: Sequence[Program]) -> list[Verdict]:
+def _judge(job: Job, programs: Sequence[Program]) -> Iterator[Verdict]:
+    """Yield the verdicts as they come, for exhibits are not to be in memory all together."""
     execute = job.spec.execute
     # Not all processors of a cluster's node: a pod is throttled to its share, and programs would run out of time.
     workers = execute.workers or threads()
@@ -73,10 +76,10 @@ def _judge(job: Job, programs: Sequence[Program]) -> list[Verdict]:
         job.counters["startup_seconds"] = time.monotonic() - started
         job.environment["sandbox"] = str(judge.description)
         started = time.monotonic()
-        verdicts = list(judge.run(programs, lambda done: job.progress(done, len(programs), "programs")))
+        for verdict in judge.run(programs, lambda done: job.progress(done, len(programs), "programs")):
+            yield accepted(verdict, job.spec)
     job.counters["executions"] = len(programs)
     job.counters["execute_seconds"] = time.monotonic() - started
-    return [accepted(verdict, job.spec) for verdict in verdicts]
 
 
 def _problem_of(sample: Sample, problems: dict[str, Problem]) -> Problem:

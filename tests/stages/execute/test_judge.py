@@ -3,6 +3,7 @@
 # ruff: noqa: E501 -- a program is one line
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import subprocess
@@ -129,6 +130,16 @@ def test_verdicts_come_in_order_and_equal_programs_run_once(judge: Judge) -> Non
     assert [verdict.outcome for verdict in verdicts] == ["failed", "passed", "failed", "failed"]
     assert verdicts[0] == verdicts[2]
     assert heard[-1] == 4
+
+
+def test_a_verdict_that_was_given_is_not_kept(judge: Judge) -> None:
+    texts = [f"def f(): return ['{number}' * 1000]" for number in (*range(30), 0, 29)]
+    run = judge.run([Program("", text, "", ("exhibit = f()",)) for text in texts])
+    for _ in texts:
+        last = next(run)
+    assert last.exhibit == ["29" * 1000]
+    assert sum(type(each) is Verdict and each.exhibit is not None for each in gc.get_objects()) <= 3
+    assert list(run) == []
 
 
 def test_no_programs_and_no_tests(judge: Judge) -> None:
