@@ -185,6 +185,23 @@ def test_what_two_tables_need_is_one_run() -> None:
     assert next(iter(both.runs.values())).tables == ["table2", "a6", "figure2"]
 
 
+def test_a_run_is_trained_as_far_as_its_tables_look() -> None:
+    def iterations(*tables: str) -> dict[str, int]:
+        resolver = Resolver(Trial(SUITE))
+        for name in tables:
+            resolver.add(name, SUITE.tables[name])
+        return {one.preset: one.spec.iterations for one in resolver.runs.values() if one.spec.iterations}
+
+    shorter = {"leti-350m": 14, "leti-2b": 6, "leti-2b-binary-only": 6, "leti-2b-postprocess-legacy": 2}
+    found = iterations("table1")
+    assert {name: found[name] for name in shorter} == shorter
+    assert iterations("figure3") == {"leti-2b": 6}
+    # The best of all iterations asks for all of them, whichever table is looked at first.
+    whole = {"leti-350m": 50, "leti-2b": 10, "leti-350m-binary-only": 50, "leti-2b-binary-only": 30}
+    assert iterations("table2") == whole
+    assert {name: iterations("table1", "table2", "figure3")[name] for name in whole} == whole
+
+
 def test_other_scores_of_table_four_are_read_from_its_own_runs() -> None:
     def runs(table: str) -> set[str]:
         resolver = Resolver(Trial(SUITE))
