@@ -8,10 +8,19 @@ from pathlib import Path
 from stages.contract.artifacts import Input, Made, Part, PartRecord, Ref
 from stages.contract.records import Problem, Record, write_rows
 from stages.contract.run import Commit, Run
+from stages.contract.spec import RunSpec
+from stages.contract.store import open_store
 
 PROBLEMS = Ref("problems", split="train")
 CHECKPOINT = Ref("checkpoint", 0)
 MADE = Made(started_at="2026-01-01T00:00:00+00:00", seconds=1.5, host="here")
+
+
+def new_run(uri: str) -> Run:
+    """Make an empty run in a store."""
+    run = Run(open_store(uri), "r1")
+    run.create(RunSpec())
+    return run
 
 
 def problem(number: int) -> Problem:
