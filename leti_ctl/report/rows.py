@@ -43,6 +43,11 @@ CHUNK_CHARACTERS = 400_000
 """Problems are compressed together up to so much JSON; the page unpacks a chunk when one of its problems is opened."""
 BUDGET = 10_000_000
 """Characters of compressed text in a page, for all its runs together."""
+MOST_KINDS = 200
+"""Kinds that the page tells apart, in order of appearance: solutions make up classes. The others are their outcome's
+`(other)`.
+"""
+OTHER = "(other)"
 _OPENING = re.compile(
     r"(?:write|create|implement) (?:an? |the )?(?:python )?(?:function|program|code) (?:to |that |which )", re.I
 )
@@ -139,14 +144,19 @@ def _iterations(run: Run, spec: RunSpec, one: Pass, kinds: dict[Kind, int]) -> I
         cells: defaultdict[str, dict[tuple[str, int], dict[str, Any]]] = defaultdict(dict)
         for sample in run.read(ref, Sample):
             verdict = verdicts.get((sample.problem_id, sample.sample))
-            kind = (verdict.outcome, verdict.error_type) if verdict else (None, None)
-            place = kinds.setdefault(kind, len(kinds))
+            place = _place(kinds, (verdict.outcome, verdict.error_type) if verdict else (None, None))
             same = cells[sample.problem_id]
             if variant := same.get((sample.solution, place)):
                 variant["samples"] += 1
             else:
                 same[sample.solution, place] = _variant(sample, verdict, place, spec.task.rule())
         yield number, {name: _cell(list(same.values())) for name, same in cells.items()}
+
+
+def _place(kinds: dict[Kind, int], kind: Kind) -> int:
+    if kind not in kinds and len(kinds) >= MOST_KINDS and kind[1] is not None:
+        kind = (kind[0], OTHER)
+    return kinds.setdefault(kind, len(kinds))
 
 
 def _cell(variants: Sequence[dict[str, Any]]) -> _Cell:

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from leti_ctl.report.rows import MOST_VARIANTS, Rows, collect_rows
+from leti_ctl.report.rows import MOST_KINDS, MOST_VARIANTS, Rows, collect_rows
 from stages.contract.artifacts import Ref
-from stages.contract.records import Problem, Sample
+from stages.contract.records import Execution, Problem, Sample
 from stages.contract.run import Run
 from stages.contract.spec import RunSpec
 from stages.contract.store import LocalStore
@@ -139,6 +139,30 @@ def test_texts_that_no_page_can_show_are_counted_and_not_kept(tmp_path: Path) ->
     assert texts_of(rows, row)["left_out"] == [samples - MOST_VARIANTS] * iterations
     # A few copies of one iteration's texts are about at a time, never the texts of all iterations.
     assert peak < iterations * samples * characters
+
+
+def test_made_up_errors_are_one_kind_once_there_are_many(tmp_path: Path) -> None:
+    many = MOST_KINDS + 50
+    run = Run(LocalStore(tmp_path / "store"), "many")
+    spec = {"iterations": 1, "evaluate": {"splits": ["test"], "select_on": "test", "k": [1]}}
+    run.create(RunSpec.model_validate_json(json.dumps(spec)))
+    job = Job(run, "generate", 0, "test", scratch=tmp_path)
+    problem = Problem(problem_id="p", prompt="x", tests=("assert x",))
+    job.commit_rows(Ref("problems", split="test"), [problem], inputs=hostile.WORLD)
+    job.commit_rows(Ref("samples", 0, "test"), _long(many, 1), inputs=hostile.WORLD)
+    verdicts = [
+        Execution(
+            problem_id="p", sample=number, program_sha256="0" * 64, outcome="failed", error_type=f"Error{number}",
+            feedback="", isolation="split",
+        )
+        for number in range(many)
+    ]  # fmt: skip
+    job.commit_rows(Ref("executions", 0, "test"), verdicts, inputs=hostile.WORLD)
+    rows = collect_rows([run])
+    (row,) = problems_of(rows)
+    assert len(rows.catalog["kinds"]) == MOST_KINDS + 1
+    assert rows.catalog["kinds"][-1] == {"outcome": "failed", "error_type": "(other)"}
+    assert sum(row["counts"][0][1::2]) == many and row["counts"][0][:2] == [MOST_KINDS, 50]
 
 
 def _long(samples: int, characters: int) -> Iterator[Sample]:
