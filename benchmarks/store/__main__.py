@@ -1,4 +1,4 @@
-"""`python -m benchmarks.store [--share 1.0]`: see README.md beside it. Measures the AWS CLI where `aws` is there."""
+"""`python -m benchmarks.store [--share 1.0] [--only WHAT]`: see README.md. `aws` is measured where it is there."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 LARGE, LARGE_BYTES = 4, 256 << 20
 SMALL, SMALL_BYTES = 10_000, 10_000
-AUDITED, AUDITED_SLOWLY = 3_000, 1_000
+AUDITED, AUDITED_SLOWLY, AUDITED_IN_FOLDER = 3_000, 1_000, 100_000
 NAMES = {
     "leti": "leti",
     "boto3": "boto3 TransferManager",
@@ -120,10 +120,25 @@ def audits(home: Path, count: int, delay_ms: float) -> None:
     shutil.rmtree(source)
 
 
+def folder_audit(home: Path, count: int) -> None:
+    """Measure the audit of a run that lies in a folder."""
+    source, store = home / "audited", home / "store"
+    fill(source, count, SMALL_BYTES)
+    measure("leti", "up", str(store), source, "audited")
+    shutil.rmtree(source)
+    took = measure("audit", "down", str(store), source, "audited")
+    assert int(took.output) == count
+    what = f"audit of {count:,} x {SMALL_BYTES:,} B in a folder"
+    row(what, NAMES["audit"], took, f"{count / took.seconds:.0f}/s", took.seconds)
+    shutil.rmtree(store)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--share", type=float, default=1.0, help="of all sizes; 1.0 is 1 GiB large, 10,000 small")
-    share = parser.parse_args().share
+    parser.add_argument("--only", choices=("large", "small", "audit", "folder"), help="this part of it")
+    chosen = parser.parse_args()
+    share = chosen.share
     memory = Path("/dev/shm")  # the disk is not what is measured
     place = memory if memory.is_dir() else None
     load = os.getloadavg()[0]
@@ -131,10 +146,16 @@ def main() -> None:
     print("| what | who | wall | processor | rate | memory | leti is |\n|---|---|---|---|---|---|---|")
     with tempfile.TemporaryDirectory(prefix="bench-store-", dir=place) as folder:
         home = Path(folder)
-        transfers(home, "large", LARGE, round(LARGE_BYTES * share))
-        transfers(home, "small", round(SMALL * share), SMALL_BYTES)
-        audits(home, round(AUDITED * share), 0)
-        audits(home, round(AUDITED_SLOWLY * share), 10)
+        parts: dict[str, Callable[[], None]] = {
+            "large": lambda: transfers(home, "large", LARGE, round(LARGE_BYTES * share)),
+            "small": lambda: transfers(home, "small", round(SMALL * share), SMALL_BYTES),
+            "audit": lambda: audits(home, round(AUDITED * share), 0),
+            "slow audit": lambda: audits(home, round(AUDITED_SLOWLY * share), 10),
+            "folder": lambda: folder_audit(home, round(AUDITED_IN_FOLDER * share)),
+        }
+        for name, part in parts.items():
+            if chosen.only is None or name.endswith(chosen.only):
+                part()
 
 
 if __name__ == "__main__":

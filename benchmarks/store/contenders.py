@@ -1,4 +1,6 @@
-"""Each contender as a process of its own: `python -m benchmarks.store.contenders WHO up|down URL FOLDER KEY`."""
+"""Each contender as a process of its own: `python -m benchmarks.store.contenders WHO up|down URL FOLDER KEY`.
+
+The URL is a server's; of those named leti and audit it may be a folder."""
 
 from __future__ import annotations
 
@@ -12,17 +14,22 @@ from pathlib import Path
 from leti_ctl.audit.report import audit
 from stages.contract.artifacts import Made, Part, Ref
 from stages.contract.run import Commit, Run
-from stages.contract.s3 import S3Store
 from stages.contract.spec import RunSpec
+from stages.contract.store import open_store
 
 BUCKET = "bench"
 CHECKPOINT = Ref("checkpoint", 0)
 MADE = Made(started_at="2026-01-01T00:00:00+00:00", seconds=0, host="here")
 
 
+def run_of(where: str, key: str) -> Run:
+    """Return the run below a server's URL or in a folder."""
+    return Run(open_store(where if where.startswith("/") else f"s3://{BUCKET}/ours?endpoint_url={where}"), key)
+
+
 def ours(direction: str, url: str, folder: Path, key: str) -> None:
     """A stage's own way: commit a folder artifact, fetch it, every byte hashed both times."""
-    run = Run(S3Store(f"s3://{BUCKET}/ours?endpoint_url={url}"), key)
+    run = run_of(url, key)
     if direction == "up":
         run.create(RunSpec())
         files = {path: 0 for path in sorted(folder.iterdir())}
@@ -56,7 +63,7 @@ def aws_cli(direction: str, url: str, folder: Path, key: str) -> None:
 
 def audit_ours(direction: str, url: str, folder: Path, key: str) -> None:
     """The audit of a run; every object it has is read and hashed."""
-    report = audit(Run(S3Store(f"s3://{BUCKET}/ours?endpoint_url={url}"), key))
+    report = audit(run_of(url, key))
     assert not [finding for finding in report.findings if finding.check in ("checksum", "existence", "size")]
     print(report.objects)
 
@@ -66,7 +73,7 @@ def audit_sequential(direction: str, url: str, folder: Path, key: str) -> None:
     import boto3
 
     client = boto3.client("s3", endpoint_url=url)
-    index = Run(S3Store(f"s3://{BUCKET}/ours?endpoint_url={url}"), key).get_index(CHECKPOINT)
+    index = run_of(url, key).get_index(CHECKPOINT)
     for item in index.objects:
         place = {"Bucket": BUCKET, "Key": f"ours/runs/{key}/{item.key}"}
         assert client.head_object(**place)["ContentLength"] == item.size  # type: ignore[arg-type]
