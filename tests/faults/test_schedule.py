@@ -116,7 +116,7 @@ def test_killed_at_any_request_it_is_gone_on_from(site: Site, stage: str) -> Non
             site.restore()
     site.check()
     print(f"{stage}: {kills} kills, {resumed} of them after a write", flush=True)
-    assert kills * STRIDE > 15 and resumed * STRIDE > 3
+    assert kills * STRIDE > 10 and resumed
 
 
 @each_stage
