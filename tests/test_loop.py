@@ -171,6 +171,7 @@ def test_a_checkpoint_is_evaluated_by_a_run_of_its_own(workplace: Path, finished
     assert json.loads(answer.stdout)["findings"] == []
 
 
+@pytest.mark.soak
 def test_several_seeds_are_runs_of_their_own_and_reported_together(workplace: Path, finished: Path) -> None:
     few = ("--set", "model.from_run=calm", "--set", "model.from_iteration=1", "--set", "task.test_problems=2")
     start = ("submit", "-f", "run.yaml", "--name", "many", "--store", "store", "--iterations", "0", "--seeds", "1,2")

@@ -34,7 +34,7 @@ from tests.leti_ctl.parts import finish
 from tests.leti_ctl.suite.test_suite import TEXT
 
 __all__ = ["server"]
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.soak
 SMALLER = ("generate.parts=1", "evaluate.parts=1")
 TRAINED, FAILING, BASE, GOOD, BAD = range(5)
 

@@ -77,6 +77,7 @@ def test_it_trains_from_and_to_s3(tmp_path: Path, start_stage: StartStage, s3_ur
     assert list(run.store.list(run.key("iterations/0000/train/"))) == []
 
 
+@pytest.mark.soak
 def test_without_keep_optimizer_moments_start_from_zero(tmp_path: Path, start_stage: StartStage) -> None:
     run = make_run(tmp_path, llama, keep_optimizer=False)
     reference = Reference(run, tmp_path)
