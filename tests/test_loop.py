@@ -235,6 +235,7 @@ def test_killing_anything_at_any_moment_changes_nothing(workplace: Path, finishe
     assert stage_processes(run) == []
 
 
+@pytest.mark.soak
 def test_a_stopped_run_says_so_and_resumes(workplace: Path) -> None:
     arguments = ["submit", "-f", "run.yaml", "--name", "stopped", "--store", "store", "--iterations", "1"]
     driver = subprocess.Popen(

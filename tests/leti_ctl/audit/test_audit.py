@@ -221,6 +221,7 @@ def reseal_parquet(folder: Path, path: Path) -> None:
         each.write_text(record.model_copy(update={"objects": (item,)}).sealed().model_dump_json(indent=2))
 
 
+@pytest.mark.soak
 @pytest.mark.slow
 def test_programs_judged_again_get_the_same_verdict_and_a_forged_one_is_found(run_folder: Path) -> None:
     assert audited(run_folder, Depth(reexecute_percent=100)).clean

@@ -103,6 +103,7 @@ def test_a_checkpoint_that_is_not_there_or_of_another_kind_is_no_matter_of_retry
     assert not isinstance(caught.value, RetryableError)
 
 
+@pytest.mark.soak
 @pytest.mark.slow
 def test_two_processes_commit_the_same_bytes(tmp_path: Path, model: Path, start_stage: StartStage) -> None:
     objects = []

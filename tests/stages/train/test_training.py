@@ -69,6 +69,7 @@ def test_any_zero_stage_trains_like_plain_torch_over_two_iterations(
         assert_like_reference(run, tmp_path, reference, iteration)
 
 
+@pytest.mark.soak
 def test_it_trains_from_and_to_s3(tmp_path: Path, start_stage: StartStage, s3_uri: str) -> None:
     run = make_run(tmp_path, llama, store=s3_uri, checkpoint_steps=9)
     done = start_stage("train", run)
@@ -118,6 +119,7 @@ def test_bfloat16_parameters_are_rounded_after_every_step(tmp_path: Path, start_
         assert torch.equal(value, value.bfloat16().float())
 
 
+@pytest.mark.soak
 def test_bfloat16_checkpoints_keep_fp32_masters_in_the_optimizer(tmp_path: Path, start_stage: StartStage) -> None:
     run = make_run(tmp_path, llama, dtype="bfloat16")
     reference = Reference(run, tmp_path)
@@ -157,6 +159,7 @@ def test_the_error_of_a_process_is_the_error_of_the_stage(tmp_path: Path, start_
     assert [event["kind"] for event in events(done.stderr) if event["event"] == "failed"] == ["SpecError"]
 
 
+@pytest.mark.soak
 def test_the_state_of_another_model_is_refused(tmp_path: Path, start_stage: StartStage) -> None:
     run = make_run(tmp_path)
     assert start_stage("train", run).returncode == 0
