@@ -24,16 +24,10 @@ import numpy as np
 import pytest
 
 from tests.models import make_model
+from tests.scripts import write_script
 
 pytestmark = pytest.mark.slow
-ROOT = Path(__file__).parent.parent
 SANDBOX = "gvisor" if shutil.which("runsc") else "process"
-BASICS = ROOT / "stages" / "tasks" / "basics"
-
-
-def reference_rows(split: str, count: int) -> list[dict[str, Any]]:
-    lines = (BASICS / f"{split}.jsonl").read_text().splitlines()
-    return [json.loads(line) for line in lines[:count]]
 
 
 @pytest.fixture(scope="module")
@@ -41,15 +35,8 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a tiny model, a script of solutions and a run spec that uses both."""
     home = tmp_path_factory.mktemp("loop")
     make_model(home / "model")
-    script = [
-        {
-            "problem_id": f"basics/{row['task_id']}",
-            "solutions": ["\n" + row["code"], "\nraise KeyError('no')", "\n(", "\npass"],
-        }
-        for split, count in (("train", 6), ("test", 4))
-        for row in reference_rows(split, count)
-    ]
-    (home / "script.jsonl").write_text("".join(json.dumps(row) + "\n" for row in script))
+    wrong = ("\nraise KeyError('no')", "\n(", "\npass")
+    write_script(home / "script.jsonl", train=6, test=4, wrong=wrong)
     (home / "run.yaml").write_text(RUN.format(sandbox=SANDBOX))
     return home
 

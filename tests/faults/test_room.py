@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -13,23 +12,27 @@ import pytest
 from leti_ctl.audit.report import audit
 from stages.contract.run import Run
 from stages.contract.store import LocalStore
+from tests.disks import small_disk
 from tests.faults.victims import STAGES, Ended, Victims
 from tests.faults.world import NAME, World, arguments, comparable, environment
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(900)]
 each_stage = pytest.mark.parametrize("stage", STAGES)
+each_disk = pytest.mark.parametrize("what", ["scratch", "store"])
 
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
     """A small file system of its own."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    line = ["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", str(folder)]
-    if os.geteuid() != 0 or subprocess.run(line, capture_output=True, check=False).returncode:
-        pytest.skip("needs root and the right to mount a tmpfs")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
+    with small_disk(tmp_path / "disk", "64m") as folder:
+        yield folder
+
+
+@pytest.fixture
+def place(world: World, victims: Victims, stage: str, what: str, disk: Path, tmp_path: Path) -> Place:
+    """A stage with its store, or its scratch files, on the disk."""
+    store, scratch = (disk / "store", tmp_path / "scratch") if what == "store" else (tmp_path / "store", disk)
+    return Place(world, victims, stage, store=store, scratch=scratch)
 
 
 def fill(disk: Path) -> None:
@@ -79,12 +82,8 @@ class Place:
 
 
 @each_stage
-@pytest.mark.parametrize("what", ["scratch", "store"])
-def test_a_full_disk_is_said_and_gone_on_from(
-    world: World, victims: Victims, stage: str, what: str, disk: Path, tmp_path: Path
-) -> None:
-    store, scratch = (disk / "store", tmp_path / "scratch") if what == "store" else (tmp_path / "store", disk)
-    place = Place(world, victims, stage, store=store, scratch=scratch)
+@each_disk
+def test_a_full_disk_is_said_and_gone_on_from(place: Place, disk: Path) -> None:
     fill(disk)
     place.fails(73, "No space left on device", "free some room")
     (disk / "filler").unlink()
@@ -92,12 +91,8 @@ def test_a_full_disk_is_said_and_gone_on_from(
 
 
 @each_stage
-@pytest.mark.parametrize("what", ["scratch", "store"])
-def test_a_disk_that_may_not_be_written_to_is_said_and_gone_on_from(
-    world: World, victims: Victims, stage: str, what: str, disk: Path, tmp_path: Path
-) -> None:
-    store, scratch = (disk / "store", tmp_path / "scratch") if what == "store" else (tmp_path / "store", disk)
-    place = Place(world, victims, stage, store=store, scratch=scratch)
+@each_disk
+def test_a_disk_that_may_not_be_written_to_is_said_and_gone_on_from(place: Place, disk: Path) -> None:
     subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
     place.fails(2, "Read-only file system", str(disk))
     subprocess.run(["mount", "-o", "remount,rw", str(disk)], check=True)

@@ -5,7 +5,6 @@ The model is tiny, its weights are random, and a script writes the solutions, so
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,9 +13,9 @@ from stages.contract.artifacts import PartRecord
 from stages.contract.run import Run
 from stages.contract.spec import RunSpec
 from stages.contract.store import LocalStore
-from tests.conftest import ROOT
 from tests.faults.victims import Victims
 from tests.models import make_model
+from tests.scripts import write_script
 
 NAME = "made"
 CHOSEN = {
@@ -69,21 +68,13 @@ def make_world(folder: Path, victims: Victims) -> World:
 def make_spec(folder: Path) -> RunSpec:
     """Write the model and the script; return a spec of one iteration that uses them."""
     make_model(folder / "model")
-    rows = []
-    for split, count in (("train", 4), ("test", 2)):
-        lines = (ROOT / "stages" / "tasks" / "basics" / f"{split}.jsonl").read_text().splitlines()[:count]
-        rows += [json.loads(line) for line in lines]
-    script = [
-        {"problem_id": f"basics/{row['task_id']}", "solutions": ["\n" + row["code"], "\nraise KeyError('no')"]}
-        for row in rows
-    ]
-    (folder / "script.jsonl").write_text("".join(json.dumps(row) + "\n" for row in script))
+    script = write_script(folder / "script.jsonl", train=4, test=2, wrong=["\nraise KeyError('no')"])
     return RunSpec.model_validate(
         {
             "iterations": 1,
             "model": {"source": str(folder / "model")},
             "task": {"name": "basics", "train_problems": 4, "test_problems": 2},
-            "generate": {"engine": "scripted", "script": str(folder / "script.jsonl"), "samples_per_problem": 2,
+            "generate": {"engine": "scripted", "script": str(script), "samples_per_problem": 2,
                          "max_new_tokens": 32, "parts": 2},
             "execute": {"sandbox": "process", "workers": 1},
             "build": {"max_length": 256, "pack_length": 256},

@@ -29,6 +29,7 @@ from tests.kube.kinds import JOBSETS, PODS
 from tests.kube.nodes import Nodes
 from tests.models import make_model
 from tests.s3 import S3Server
+from tests.scripts import write_script
 
 pytestmark = pytest.mark.soak
 EXACT = ("problems", "pretraining", "samples", "executions", "examples", "metrics")
@@ -51,15 +52,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a tiny model, a script of solutions and a run spec that uses both."""
     home = tmp_path_factory.mktemp("kube")
     make_model(home / "model")
-    rows = []
-    for split, count in (("train", 4), ("test", 2)):
-        lines = (ROOT / "stages" / "tasks" / "basics" / f"{split}.jsonl").read_text().splitlines()[:count]
-        rows += [json.loads(line) for line in lines]
-    script = [
-        {"problem_id": f"basics/{row['task_id']}", "solutions": ["\n" + row["code"], "\nraise KeyError('no')"]}
-        for row in rows
-    ]
-    (home / "script.jsonl").write_text("".join(json.dumps(row) + "\n" for row in script))
+    write_script(home / "script.jsonl", train=4, test=2, wrong=["\nraise KeyError('no')"])
     (home / "run.yaml").write_text(RUN)
     return home
 

@@ -23,6 +23,7 @@ from stages.contract.spec import RunSpec
 from stages.contract.store import LocalStore
 from stages.entrypoint import Job
 from tests.conftest import ROOT, StartStage
+from tests.disks import small_disk
 from tests.stages.acting import ROWS
 
 STEPS, OPTIMIZER, CHECKPOINT = Ref("steps", 0), Ref("optimizer", 1), Ref("checkpoint", 1)
@@ -76,15 +77,10 @@ def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
+def disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 256 KiB."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    line = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(folder)]
-    if os.geteuid() != 0 or subprocess.run(line, capture_output=True, check=False).returncode:
-        pytest.skip("needs root and the right to mount a tmpfs")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
+    with small_disk(tmp_path / "disk", "256k") as folder:
+        yield folder
 
 
 def new_run(folder: Path) -> Run:
@@ -276,9 +272,9 @@ def test_a_signal_in_the_middle_of_a_log_line_is_not_lost(run: Run) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("full", ["store", "scratch"])
-def test_a_full_disk_loses_nothing_and_is_gone_on_from(full: str, small_disk: Path, tmp_path: Path) -> None:
-    run = new_run(small_disk / "store" if full == "store" else tmp_path / "store")
-    environment = {"LETI_SCRATCH": str(small_disk)} if full == "scratch" else {}
+def test_a_full_disk_loses_nothing_and_is_gone_on_from(full: str, disk: Path, tmp_path: Path) -> None:
+    run = new_run(disk / "store" if full == "store" else tmp_path / "store")
+    environment = {"LETI_SCRATCH": str(disk)} if full == "scratch" else {}
     ended = start("commit", run, **environment)
     assert ended.returncode == 73
     assert ended.stderr.count("\n") == 2  # the progress line, then the error
@@ -286,21 +282,21 @@ def test_a_full_disk_loses_nothing_and_is_gone_on_from(full: str, small_disk: Pa
     assert "free some room" in ended.stderr
     written = [key for key in run.store.list("") if not key.startswith(run.key("environments/"))]
     assert written == [run.key("spec.json"), run.key("spec.sha256")]
-    assert not list(small_disk.rglob(".staged-*"))
-    subprocess.run(["mount", "-o", "remount,size=64m", str(small_disk)], check=True)
+    assert not list(disk.rglob(".staged-*"))
+    subprocess.run(["mount", "-o", "remount,size=64m", str(disk)], check=True)
     assert start("commit", run, **environment).returncode == 0
     assert run.find_index(CHECKPOINT) is not None
 
 
 @pytest.mark.slow
-def test_a_read_only_store_is_named(small_disk: Path) -> None:
-    run = new_run(small_disk / "store")
-    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+def test_a_read_only_store_is_named(disk: Path) -> None:
+    run = new_run(disk / "store")
+    subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
     ended = start("commit", run)
     assert ended.returncode == 2
     assert ended.stderr.count("\n") == 2  # the progress line, then the error
     assert "Read-only file system" in ended.stderr
-    assert str(small_disk) in ended.stderr
+    assert str(disk) in ended.stderr
 
 
 # The log

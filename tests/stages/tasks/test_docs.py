@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any, get_args
 
@@ -15,8 +12,9 @@ import pytest
 from stages.contract.benchmarks import benchmark_of
 from stages.contract.spec import TaskName
 from stages.tasks import load_task
+from tests.conftest import ROOT
+from tests.pages import follow, keeps_the_house_rules, start
 
-ROOT = Path(__file__).parents[3]
 PAGE = (ROOT / "docs" / "tasks.md").read_text()
 SOLVED = """
 import json, sys
@@ -39,28 +37,10 @@ def block(language: str) -> str:
     return str(code)
 
 
-def run(folder: Path, *arguments: str) -> str:
-    done = subprocess.run(
-        [sys.executable, *arguments], cwd=folder, capture_output=True, text=True, timeout=280, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
 @pytest.fixture
 def sources(tmp_path: Path) -> Path:
     """A copy of the stages with the example added as the page says."""
-    folder = tmp_path / "leti"
-    shutil.copytree(ROOT / "stages", folder / "stages", ignore=shutil.ignore_patterns("__pycache__"))
-    (folder / "tests").symlink_to(ROOT / "tests")
-    path = re.search(r"module, `(\S+)`, whole", PAGE)
-    registry = re.search(r"`TaskName` in `(\S+)`: put `(\S+)`", PAGE)
-    assert path and registry
-    (folder / path[1]).write_text(block("python"))
-    listed = (folder / registry[1]).read_text()
-    assert listed.count("TaskName = Literal[") == 1
-    (folder / registry[1]).write_text(listed.replace("TaskName = Literal[", f"TaskName = Literal[{registry[2]}, "))
-    return folder
+    return follow(PAGE, "TaskName", block("python"), tmp_path / "leti")
 
 
 @pytest.mark.slow
@@ -68,7 +48,7 @@ def test_the_worked_example_is_a_task(sources: Path, tmp_path: Path) -> None:
     line: dict[str, Any] = json.loads(block("json"))
     rows = [line, {"number": 2, "matches": ["a"], "others": ["b", "c"]}]
     (tmp_path / "test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    found = json.loads(run(sources, "-c", SOLVED, str(tmp_path)))
+    found = json.loads(start(sources, "-c", SOLVED, str(tmp_path)))
     assert found["outcomes"] == ["passed", "failed", "failed", "passed", "failed", "failed"]
     assert found["score"] == pytest.approx((4 + 2 + 0 + 3 + 2 + 1) / (3 * 4 + 3 * 3))
     said = ["2 of 4 words are sorted right", "2 of 3 words are sorted right", "1 of 3 words are sorted right"]
@@ -78,16 +58,12 @@ def test_the_worked_example_is_a_task(sources: Path, tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_the_schema_is_written_again_by_the_command_of_the_page(sources: Path) -> None:
     assert "`python -m stages.contract.schemas`" in PAGE
-    run(sources, "-m", "stages.contract.schemas")
+    start(sources, "-m", "stages.contract.schemas")
     assert '"regexes"' in (sources / "stages" / "contract" / "schemas" / "spec.json").read_text()
 
 
 def test_the_worked_example_keeps_to_the_house_rules(tmp_path: Path) -> None:
-    path = tmp_path / "regexes.py"
-    path.write_text(block("python"))
-    for command in (("check",), ("format", "--check")):
-        options = (*command, "--config", str(ROOT / "pyproject.toml"), str(path))
-        run(tmp_path, "-m", "ruff", *options)
+    keeps_the_house_rules(tmp_path, "regexes.py", block("python"))
 
 
 @pytest.mark.parametrize("name", get_args(TaskName))

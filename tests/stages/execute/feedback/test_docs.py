@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
-import subprocess
-import sys
 from importlib import import_module
 from pathlib import Path
 from typing import get_args
@@ -16,6 +13,7 @@ import pytest
 from stages.contract.sections import FeedbackSource, FeedbackSpec
 from stages.contract.spec import RunSpec
 from tests.conftest import ROOT
+from tests.pages import follow, keeps_the_house_rules, start
 
 PAGE = (ROOT / "docs" / "feedback.md").read_text()
 CRITIC, SOURCE = re.findall(r"^```python\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
@@ -30,28 +28,9 @@ print(json.dumps([row.feedback for row in executed(run, folder)]))
 """
 
 
-def start(folder: Path, *arguments: str, stdin: str = "") -> str:
-    done = subprocess.run(
-        [sys.executable, *arguments], cwd=folder, input=stdin, capture_output=True, text=True, timeout=280, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
 @pytest.mark.slow
 def test_the_worked_example_is_a_source(tmp_path: Path) -> None:
-    folder = tmp_path / "leti"
-    shutil.copytree(ROOT / "stages", folder / "stages", ignore=shutil.ignore_patterns("__pycache__"))
-    (folder / "tests").symlink_to(ROOT / "tests")
-    path = re.search(r"module, `(\S+)`, whole", PAGE)
-    registry = re.search(r"`FeedbackSource` in `(\S+)`: put `(\S+)`", PAGE)
-    assert path and registry
-    (folder / path[1]).write_text(SOURCE)
-    listed = (folder / registry[1]).read_text()
-    assert listed.count("FeedbackSource = Literal[") == 1
-    (folder / registry[1]).write_text(
-        listed.replace("FeedbackSource = Literal[", f"FeedbackSource = Literal[{registry[2]}, ")
-    )
+    folder = follow(PAGE, "FeedbackSource", SOURCE, tmp_path / "leti")
     feedback = json.loads(start(folder, "-c", EXECUTED, str(tmp_path)))
     assert feedback[0] == "" and feedback[1].startswith("Traceback") and "SyntaxError" in feedback[4]
     assert feedback[5].startswith("<string>:5: function 'f' returns nothing\nTraceback")
@@ -61,9 +40,7 @@ def test_the_worked_example_is_a_source(tmp_path: Path) -> None:
 
 
 def test_the_worked_example_keeps_to_the_house_rules(tmp_path: Path) -> None:
-    (tmp_path / "returns.py").write_text(SOURCE)
-    for command in (("check",), ("format", "--check")):
-        start(tmp_path, "-m", "ruff", *command, "--config", str(ROOT / "pyproject.toml"), "returns.py")
+    keeps_the_house_rules(tmp_path, "returns.py", SOURCE)
 
 
 def test_the_critic_turns_requests_into_notes(tmp_path: Path) -> None:
