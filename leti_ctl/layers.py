@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -80,6 +80,16 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
         old = merged.get(name)
         merged[name] = merge(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
     return merged
+
+
+def leaves(data: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield every value of nested mappings with its dotted path; lists are values."""
+    for name, value in data.items():
+        place = f"{path}.{name}" if path else name
+        if isinstance(value, Mapping):
+            yield from leaves(value, place)
+        else:
+            yield place, value
 
 
 def extended(data: dict[str, Any], kind: str, text_of: Callable[[str], str], seen: tuple[str, ...]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from leti_ctl import layers
 from leti_ctl.report.collect import TABLES
 from leti_ctl.report.markup import finite
 from leti_ctl.report.plot import Data, Spec
@@ -72,15 +73,12 @@ def _harmless(value: Any) -> Any:
     return f"'{value}" if isinstance(value, str) and _FORMULA.match(value) else value
 
 
-def _flat(run: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def _flat(run: Mapping[str, Any]) -> dict[str, Any]:
     """A run's facts in one row: nested objects under dotted names, lists as JSON."""
-    row: dict[str, Any] = {}
-    for name, value in run.items():
-        if isinstance(value, Mapping):
-            row |= _flat(value, f"{prefix}{name}.")
-        else:
-            row[f"{prefix}{name}"] = json.dumps(value, ensure_ascii=False) if isinstance(value, list) else value
-    return row
+    return {
+        path: json.dumps(value, ensure_ascii=False) if isinstance(value, list) else value
+        for path, value in layers.leaves(run)
+    }
 
 
 def _converter() -> Any:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from typing import Any
 
-from leti_ctl import presets, specs
+from leti_ctl import layers, presets, specs
 from leti_ctl.audit.catalog import Catalog
 from stages.contract.artifacts import PartRecord, Ref
 from stages.contract.errors import LetiError
@@ -18,15 +18,7 @@ Leaves = dict[str, Any]
 
 def leaves(spec: RunSpec) -> Leaves:
     """Return every field of a spec under its dotted path, as JSON values."""
-    return dict(_leaves(json.loads(spec.model_dump_json()), ""))
-
-
-def _leaves(data: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
-    for name, value in data.items():
-        if isinstance(value, Mapping):
-            yield from _leaves(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value
+    return dict(layers.leaves(spec.model_dump(mode="json")))
 
 
 def nearest_preset(spec: RunSpec) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from leti_ctl import control, decisions, summary
+from leti_ctl import control, decisions, layers, summary
 from leti_ctl.pipeline import plan
 from leti_ctl.tracking.points import ended
 from stages.contract.artifacts import Index, Part, PartRecord, Ref
@@ -53,12 +53,12 @@ def describe(run: Run) -> Card:
     )
 
 
-def flatten(data: Any, path: str = "") -> dict[str, Scalar]:
+def flatten(data: Mapping[str, Any]) -> dict[str, Scalar]:
     """Return the leaves of JSON data by dotted path; lists are leaves, spelled as JSON, and null is `null`."""
-    if isinstance(data, Mapping):
-        inner = (flatten(value, f"{path}.{name}" if path else name) for name, value in data.items())
-        return {name: value for each in inner for name, value in each.items()}
-    return {path: data if isinstance(data, bool | int | float | str) else json.dumps(data)}
+    return {
+        path: value if isinstance(value, bool | int | float | str) else json.dumps(value)
+        for path, value in layers.leaves(data)
+    }
 
 
 def _tags(run: Run, found: Mapping[str, Any], records: list[PartRecord]) -> dict[str, str]:

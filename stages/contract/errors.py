@@ -95,3 +95,8 @@ def describe_os_error(error: OSError) -> LetiError:
     if error.errno in NO_SUCH_PLACE:
         return UsageError(f"{what}; correct the path")
     return RetryableError(what)
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of what a library said, which is where it says what is wrong."""
+    return str(error).partition("\n")[0]

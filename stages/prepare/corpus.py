@@ -10,7 +10,7 @@ import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
 
-from stages.contract.errors import RetryableError, UsageError
+from stages.contract.errors import RetryableError, UsageError, first_line
 from stages.contract.spec import PretrainingSpec
 
 PYTHON_SUBSETS = {
@@ -58,10 +58,10 @@ def _stream_dataset(spec: PretrainingSpec) -> Iterator[str]:
             yield row[_text_column(spec.source, tuple(row))]
     except (datasets.exceptions.DatasetsError, FileNotFoundError, ValueError) as error:
         raise UsageError(
-            f"pretraining.source: {spec.source}: {_first_line(error)}; check name, revision and access (HF_TOKEN)"
+            f"pretraining.source: {spec.source}: {first_line(error)}; check name, revision and access (HF_TOKEN)"
         ) from error
     except OSError as error:
-        raise RetryableError(f"pretraining.source: {spec.source} cannot be fetched: {_first_line(error)}") from error
+        raise RetryableError(f"pretraining.source: {spec.source} cannot be fetched: {first_line(error)}") from error
 
 
 def _text_column(source: str, columns: tuple[str, ...]) -> str:
@@ -71,7 +71,3 @@ def _text_column(source: str, columns: tuple[str, ...]) -> str:
     raise UsageError(
         f"pretraining.source: {source} has the columns {', '.join(columns)}; one must be {', '.join(TEXT_COLUMNS)}"
     )
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0]

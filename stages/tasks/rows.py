@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from stages.contract.errors import RetryableError, UsageError
+from stages.contract.errors import RetryableError, UsageError, first_line
 from stages.contract.records import first_fault
 
 R = TypeVar("R", bound=BaseModel)
@@ -58,12 +58,10 @@ def read_dataset(
         parts = datasets.load_dataset(source, None if Path(source).is_dir() else configuration)
     except (datasets.exceptions.DatasetsError, FileNotFoundError, ValueError) as error:
         raise UsageError(
-            f"task.source: {source}: {_first_line(error)}; name a data set with {benchmark}'s columns"
+            f"task.source: {source}: {first_line(error)}; name a data set with {benchmark}'s columns"
         ) from error
     except OSError as error:
-        raise RetryableError(
-            f"task.source: {source} cannot be fetched: {_first_line(error)}; or name a file"
-        ) from error
+        raise RetryableError(f"task.source: {source} cannot be fetched: {first_line(error)}; or name a file") from error
     return {
         name: list(_parse(_lines(part), row, source=f"{source}, {name}", unique=unique)) for name, part in parts.items()
     }
@@ -86,7 +84,3 @@ def _parse(lines: Iterable[bytes], row: type[R], *, source: str, unique: str | N
                 raise UsageError(f"{source}, line {number}: {unique}: {value} stands twice; give each problem its own")
             seen.add(value)
         yield parsed
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0]
