@@ -37,6 +37,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from stages.contract import gcs, retry
 from stages.contract.errors import StoreError, UsageError
+from stages.contract.listing import Page, page_query, read_page
 from stages.contract.multipart import AHEAD, PIECE_BYTES, Multipart, md5, unfinished
 from stages.contract.store import CHUNK_BYTES, Entry, Leftover, Store, check_key, check_prefix
 from stages.contract.wire import Answer, Body, Wire
@@ -151,12 +152,13 @@ class S3Store(Store):
 
     def scan(self, prefix: str) -> Iterator[Entry]:
         check_prefix(prefix)
-        more: Any = {}
-        while more is not None:
-            page = self.ask(prefix, lambda more=more: self._page(prefix, more))  # type: ignore[misc]
-            for item in page.get("Contents", ()):
-                yield Entry(item["Key"].removeprefix(self.root), item["Size"], item["LastModified"].timestamp())
-            more = {"ContinuationToken": page["NextContinuationToken"]} if page.get("IsTruncated") else None
+        more: str | None = None
+        while True:
+            page = self._quick_page(prefix, more) or self._page_of_entries(prefix, more)
+            for entry in page.entries:
+                yield entry._replace(key=entry.key.removeprefix(self.root))
+            if (more := page.more) is None:
+                return
 
     def folders(self, prefix: str) -> Iterator[str]:
         check_prefix(prefix)
@@ -240,6 +242,19 @@ class S3Store(Store):
 
     def _full(self, key: str) -> str:
         return self.root + check_key(key)
+
+    def _quick_page(self, prefix: str, more: str | None) -> Page | None:
+        query = page_query(self.root + prefix, more)
+        answer = self.wire.send("GET", "", {}, self.credentials, query=query)
+        return read_page(answer.body) if answer else None
+
+    def _page_of_entries(self, prefix: str, more: str | None) -> Page:
+        token = {} if more is None else {"ContinuationToken": more}
+        page = self.ask(prefix, lambda: self._page(prefix, token))
+        entries = [
+            Entry(item["Key"], item["Size"], item["LastModified"].timestamp()) for item in page.get("Contents", ())
+        ]
+        return Page(entries, page["NextContinuationToken"] if page.get("IsTruncated") else None)
 
     def _page(self, prefix: str, more: Any) -> Any:
         return self.client.list_objects_v2(Bucket=self.bucket, Prefix=self.root + prefix, **more)

@@ -52,6 +52,17 @@ def test_a_listing_goes_over_pages(s3: S3Store, s3_server: S3Server) -> None:
     assert list(s3.list("parts/")) == keys
 
 
+def test_a_listing_is_the_same_whoever_asks(s3: S3Store, s3_server: S3Server) -> None:
+    keys = sorted(["odd/a b+c&d<e>~%41.json", "odd/umlaut-ä", *(f"odd/{number:05d}" for number in range(1500))])
+    s3_server.fill(s3.bucket, [s3.root + key for key in keys])
+    by_boto3 = list(s3.scan("odd/"))
+    s3.get(keys[0])  # from here on the plain requests go without boto3
+    assert s3._quick_page("odd/", None) is not None
+    assert list(s3.scan("odd/")) == by_boto3
+    assert [entry.key for entry in by_boto3] == keys
+    assert list(s3.scan("nothing/")) == []
+
+
 def test_a_large_file_goes_up_in_parts(s3: S3Store, s3_server: S3Server, tmp_path: Path) -> None:
     large = tmp_path / "large"
     large.write_bytes(os.urandom(9 * CHUNK_BYTES))
