@@ -10,12 +10,19 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
 from leti_ctl.pipeline import Unit
+from stages.contract.transfer import amount
 
 PLAIN_SECONDS = 15.0
+TOLD = ("progress", "transfer")
+"""Events that say how far a unit is: its work, and what it moves between store and scratch."""
 
 
 def describe(entry: dict[str, Any]) -> str:
-    """Return what a progress entry measured: `12/64 samples · 210 tokens/s · loss 1.83`."""
+    """Return what an entry of progress measured: `12/64 samples · 210 tokens/s · loss 1.83`; of a transfer
+    `uploading iterations/0001/checkpoint 1.2/4.9 GB`.
+    """
+    if entry["event"] == "transfer":
+        return f"{entry['doing']} {amount(entry['done'], entry['total'])}"
     parts = [f"{entry['done']}/{entry['total']} {entry['unit']}"]
     for name, value in entry.items():
         if name.endswith("_per_second"):
@@ -43,7 +50,7 @@ class PlainView:
         """Say how far a unit is, now and then; pass warnings on."""
         if entry.get("level") == "warning":
             self._say(f"{unit.label}: {entry['message']}")
-        if entry.get("event") == "progress" and time.monotonic() - self._last.get(unit, 0) >= PLAIN_SECONDS:
+        if entry.get("event") in TOLD and time.monotonic() - self._last.get(unit, 0) >= PLAIN_SECONDS:
             self._last[unit] = time.monotonic()
             self._say(f"{unit.label}: {describe(entry)}")
 
@@ -102,6 +109,9 @@ class LiveView:
         if entry.get("event") == "progress":
             note = describe(entry)
             self.progress.update(self.tasks[unit], completed=entry["done"], total=entry["total"], note=note)
+        elif entry.get("event") == "transfer":
+            # Beside the bar, which is the work's: a checkpoint goes up while training goes on.
+            self.progress.update(self.tasks[unit], note=describe(entry))
         elif entry.get("level") == "warning":
             self.console.print(f"[yellow]![/] {unit.label}: ", end="")
             self.console.print(entry["message"], markup=False)

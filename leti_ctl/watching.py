@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from leti_ctl import control, decisions, journal, sight, summary
 from leti_ctl.board import Picture
 from leti_ctl.pipeline import done_units, plan
-from leti_ctl.progress import describe
+from leti_ctl.progress import TOLD, describe
 from stages.contract.run import Run
 
 EVERY_SECONDS = 2.0
@@ -39,7 +39,7 @@ def _sighting(text: str) -> sight.Sighting | None:
     placed = next((entry for entry in entries if "stage" in entry), None)
     if placed is None or entries[-1].get("event") in ("done", "failed", "skipped"):
         return None
-    progress = next((entry for entry in reversed(entries) if entry.get("event") == "progress"), None)
+    progress = next((entry for entry in reversed(entries) if entry.get("event") in TOLD), None)
     place = sight.Place(placed["stage"], placed["iteration"], placed["split"], placed["part"])
     return sight.Sighting(place, "", "Running", describe(progress) if progress else "", True)
 

@@ -45,6 +45,8 @@ from stages.contract.records import Record, write_rows
 from stages.contract.run import Commit, Run
 from stages.contract.seeds import derive_seed
 from stages.contract.spec import Pass, RunSpec
+from stages.contract.store import Moved
+from stages.contract.transfer import Meter, amount
 
 log = logging.getLogger("leti")
 PROGRESS_SECONDS = 1.0
@@ -107,6 +109,15 @@ class Job:
             self._last_progress = now
             fields = {"done": done, "total": total, "unit": unit, **measured}
             log.info("%d of %d %s", done, total, unit, extra={"event": "progress", "fields": fields})
+
+    def watch(self, what: str, size: int) -> Moved:
+        """Log every few seconds how far a transfer is; the watch of a run."""
+
+        def tell(done: int, total: int) -> None:
+            fields = {"doing": what, "done": done, "total": total, "unit": "bytes"}
+            log.info("%s: %s", what, amount(done, total), extra={"event": "transfer", "fields": fields})
+
+        return Meter(size, tell)
 
     def commit_rows(self, ref: Ref, rows: Iterable[Record], *, inputs: tuple[Input, ...], **facts: Any) -> PartRecord:
         """Write rows as one JSONL object and commit the part."""
@@ -203,6 +214,7 @@ def _run_unit(stage: StageName, arguments: argparse.Namespace, run_stage: Work, 
     scratch = Path(tempfile.mkdtemp(prefix=f"leti-{stage}-", dir=os.environ.get("LETI_SCRATCH")))
     try:
         job = Job(Run.open(arguments.run), stage, arguments.iteration, arguments.split, part, scratch)
+        job.run.watch = job.watch
         _check_coordinates(job)
         if job.is_done():
             if sweep:

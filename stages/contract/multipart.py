@@ -21,7 +21,7 @@ from urllib.parse import quote
 from botocore.exceptions import ClientError
 
 from stages.contract import retry
-from stages.contract.store import Leftover
+from stages.contract.store import Leftover, Moved
 from stages.contract.wire import UNSIGNED, Body
 
 if TYPE_CHECKING:
@@ -41,20 +41,20 @@ class Multipart:
         self.store, self.key = store, key
         self.where: Any = {"Bucket": store.bucket, "Key": full}
 
-    def upload(self, path: Path, size: int) -> None:
+    def upload(self, path: Path, size: int, moved: Moved) -> None:
         """Write a file of `size` bytes; whatever fails, nothing is left of it."""
         client = self.store.client
         how: Any = {"ChecksumAlgorithm": "CRC32"} if self.store.sums else {}
         begun: Any = self.store.ask(self.key, lambda: client.create_multipart_upload(**self.where, **how))
         self.where["UploadId"] = begun["UploadId"]
         try:
-            self._complete(self._send_all(path, size), size)
+            self._complete(self._send_all(path, size, moved), size)
         except BaseException:
             with suppress(Exception):
                 client.abort_multipart_upload(**self.where)
             raise
 
-    def _send_all(self, path: Path, size: int) -> list[Any]:
+    def _send_all(self, path: Path, size: int, moved: Moved) -> list[Any]:
         """Send every piece; return what completing the upload takes."""
         step = max(PIECE_BYTES, -(-size // MOST_PIECES))
         buffers: SimpleQueue[bytearray] = SimpleQueue()  # used again: fresh memory costs as much as hashing
@@ -66,7 +66,9 @@ class Multipart:
                 buffer = buffers.get()
                 try:
                     count = os.preadv(file.fileno(), [buffer], number * step)
-                    return self._send(number + 1, memoryview(buffer)[:count])
+                    sent = self._send(number + 1, memoryview(buffer)[:count])
+                    moved(count)
+                    return sent
                 finally:
                     buffers.put(buffer)
 

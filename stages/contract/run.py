@@ -14,21 +14,22 @@ from typing import Any, NamedTuple, TypeVar
 from pydantic import ValidationError
 
 import stages
-from stages.contract.artifacts import (
-    ARTIFACTS,
-    DataObject,
-    Index,
-    Input,
-    Made,
-    Part,
-    PartRecord,
-    Ref,
-)
+from stages.contract.artifacts import ARTIFACTS, DataObject, Index, Input, Made, Part, PartRecord, Ref
 from stages.contract.errors import ArtifactError, UsageError
 from stages.contract.records import Record, first_fault, read_rows
 from stages.contract.spec import RunSpec, document_digest, strip_compatible
 from stages.contract.store import Store, open_store
-from stages.contract.transfer import READ_TRIES, digest_file, download, fault, lines, side_by_side, verified
+from stages.contract.transfer import (
+    READ_TRIES,
+    Watch,
+    digest_file,
+    download,
+    fault,
+    lines,
+    side_by_side,
+    unwatched,
+    verified,
+)
 
 R = TypeVar("R", bound=Record)
 RecordOf = TypeVar("RecordOf", PartRecord, Index)
@@ -56,6 +57,8 @@ class Run:
 
     def __init__(self, store: Store, name: str) -> None:
         self.store, self.name = store, name
+        self.watch: Watch = unwatched
+        """Who is told how the transfer of artifacts goes on."""
 
     @classmethod
     def open(cls, uri: str) -> Run:
@@ -195,10 +198,12 @@ class Run:
         paths = {item.key: target / item.key.removeprefix(f"{base}/") for item in index.objects}
         wanted = [item for item in index.objects if only is None or item.key.removeprefix(f"{base}/") in only]
 
+        moved = self.watch(f"{'verifying' if home else 'downloading'} {ref}", sum(item.size for item in wanted))
+
         def bring(item: DataObject) -> None:
             if home is None:
-                download(self.store, self.key(item.key), item, paths[item.key], partial(self._damaged, ref))
-            elif (wrong := fault(item, paths[item.key])) is not None:
+                download(self.store, self.key(item.key), item, paths[item.key], partial(self._damaged, ref), moved)
+            elif (wrong := fault(item, paths[item.key], moved)) is not None:
                 raise self._damaged(ref, wrong)
 
         side_by_side(bring, wanted, [item.size for item in wanted])
@@ -321,7 +326,7 @@ class Run:
         paths = list(commit.files)
         sizes = [path.stat().st_size for path in paths]
         found = dict(zip(paths, side_by_side(digest_file, paths, sizes), strict=True))
-        stem = commit.part.stem
+        stem, moved = commit.part.stem, self.watch(f"uploading {commit.ref}", sum(sizes))
         if commit.root is not None:
             listing = "".join(f"{found[path][0]} {path.relative_to(commit.root).as_posix()}\n" for path in paths)
             stem = hashlib.sha256(listing.encode()).hexdigest()
@@ -332,7 +337,7 @@ class Run:
             if commit.root is not None:
                 name = f"{stem}/{path.relative_to(commit.root).as_posix()}"
             key = f"{commit.ref.prefix}/{name}"
-            self.store.upload(self.key(key), path)
+            self.store.upload(self.key(key), path, moved)
             return DataObject(key=key, sha256=sha256, size=size, rows=commit.files[path])
 
         return tuple(side_by_side(send, paths, sizes))

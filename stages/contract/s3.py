@@ -39,7 +39,7 @@ from stages.contract import gcs, retry
 from stages.contract.errors import StoreError, UsageError
 from stages.contract.listing import Page, page_query, read_page
 from stages.contract.multipart import AHEAD, PIECE_BYTES, Multipart, md5, unfinished
-from stages.contract.store import CHUNK_BYTES, Entry, Leftover, Store, check_key, check_prefix
+from stages.contract.store import CHUNK_BYTES, Entry, Leftover, Moved, Store, check_key, check_prefix
 from stages.contract.wire import Answer, Body, Wire
 
 if TYPE_CHECKING:
@@ -141,14 +141,15 @@ class S3Store(Store):
                     time.sleep(retry.pause(attempt))
         raise StoreError(f"store {self.uri}: {key} is being written by another; try again")
 
-    def upload(self, key: str, path: Path) -> None:
+    def upload(self, key: str, path: Path, moved: Moved = lambda _: None) -> None:
         size = path.stat().st_size
         if size > PIECE_BYTES:
-            Multipart(self, key, self._full(key)).upload(path, size)
-        else:
-            data = path.read_bytes()
-            if not self._put_quickly(key, data):
-                self._put(key, data)
+            Multipart(self, key, self._full(key)).upload(path, size, moved)
+            return
+        data = path.read_bytes()
+        if not self._put_quickly(key, data):
+            self._put(key, data)
+        moved(size)
 
     def scan(self, prefix: str) -> Iterator[Entry]:
         check_prefix(prefix)

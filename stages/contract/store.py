@@ -15,7 +15,7 @@ import os
 import shutil
 import tempfile
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -24,6 +24,8 @@ from urllib.parse import urlsplit
 from stages.contract.errors import UsageError
 
 CHUNK_BYTES = 1 << 20
+Moved = Callable[[int], None]
+"""Told of every so many bytes that have been moved, from any thread."""
 STAGED = ".staged-"
 """How files begin that are not objects yet."""
 NO_HARD_LINKS = (errno.EPERM, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
@@ -68,7 +70,7 @@ class Store(ABC):
         """Write a small object unless the key exists; return whether this call wrote it."""
 
     @abstractmethod
-    def upload(self, key: str, path: Path) -> None:
+    def upload(self, key: str, path: Path, moved: Moved = lambda _: None) -> None:
         """Write a file under a key that names its content; replaces a damaged object of that key."""
 
     @abstractmethod
@@ -129,12 +131,13 @@ class LocalStore(Store):
             staged.write_bytes(data)
             return self._publish(staged, target)
 
-    def upload(self, key: str, path: Path) -> None:
+    def upload(self, key: str, path: Path, moved: Moved = lambda _: None) -> None:
         with self._staged(key) as (staged, target):
             shutil.copyfile(path, staged)
             _sync(staged)
             staged.replace(target)
             _sync(target.parent)
+            moved(target.stat().st_size)
 
     def scan(self, prefix: str) -> Iterator[Entry]:
         check_prefix(prefix)

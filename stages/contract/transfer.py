@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
+import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,7 +13,7 @@ from typing import TypeVar
 
 from stages.contract.artifacts import DataObject
 from stages.contract.errors import ArtifactError, StoreError
-from stages.contract.store import Store
+from stages.contract.store import Moved, Store
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -24,8 +26,43 @@ SMALL_BYTES = 8 << 20
 READ_TRIES = 3
 """Of a small object that comes altered: the fault may be the way's."""
 
+TELL_SECONDS = 5.0
+"""Between two words about a transfer, and before the first: what is quick needs none."""
+UNITS = ((10**9, "GB"), (10**6, "MB"), (10**3, "kB"))
+
 Damaged = Callable[[str], ArtifactError]
 """Makes the error for what is wrong with an object, with the remedy."""
+Watch = Callable[[str, int], Moved]
+"""Told what begins, as `uploading iterations/0001/checkpoint`, and its bytes; returns who is told how it goes on."""
+
+
+def unwatched(what: str, size: int) -> Moved:
+    """Watch nothing."""
+    return lambda _: None
+
+
+class Meter:
+    """Adds up what threads have moved and tells `tell(done, total)` now and then; a transfer that is quick, never."""
+
+    def __init__(self, total: int, tell: Callable[[int, int], None], seconds: float = TELL_SECONDS) -> None:
+        self.total, self.tell, self.seconds = total, tell, seconds
+        self._done, self._told, self._lock = 0, time.monotonic(), threading.Lock()
+
+    def __call__(self, count: int) -> None:
+        """Count so many bytes more."""
+        with self._lock:
+            self._done += count
+            done, now = self._done, time.monotonic()
+            if now - self._told < self.seconds:
+                return
+            self._told = now
+        self.tell(done, self.total)
+
+
+def amount(done: int, total: int) -> str:
+    """Return how many bytes of how many, in the unit of the larger: `1.2/4.9 GB`."""
+    size, unit = next(((size, unit) for size, unit in UNITS if total >= size), (1, "B"))
+    return f"{done / size:.1f}/{total / size:.1f} {unit}" if size > 1 else f"{done}/{total} B"
 
 
 def side_by_side(move: Callable[[T], U], things: Sequence[T], sizes: Sequence[int]) -> list[U]:
@@ -64,26 +101,32 @@ def verified(store: Store, key: str, item: DataObject, damaged: Damaged) -> Iter
     raise damaged(_differs(key, again, item))
 
 
-def download(store: Store, key: str, item: DataObject, path: Path, damaged: Damaged) -> None:
+def download(
+    store: Store, key: str, item: DataObject, path: Path, damaged: Damaged, moved: Moved = lambda _: None
+) -> None:
     """Write the object to `path` unless it is there; processes that share a scratch folder may do so together."""
     if fault(item, path) is None:
+        moved(item.size)
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".staged-", delete=False) as file:
         staged = Path(file.name)
         try:
-            file.writelines(verified(store, key, item, damaged))
+            for chunk in verified(store, key, item, damaged):
+                file.write(chunk)
+                moved(len(chunk))
         except BaseException:
             staged.unlink()
             raise
     staged.replace(path)
 
 
-def fault(item: DataObject, path: Path) -> str | None:
+def fault(item: DataObject, path: Path, moved: Moved = lambda _: None) -> str | None:
     """Return what is wrong with a local copy of the object, or None."""
     if not path.is_file():
         return f"{path} is missing"
-    sha256, _ = digest_file(path)
+    sha256, size = digest_file(path)
+    moved(size)
     return None if sha256 == item.sha256 else _differs(str(path), sha256, item)
 
 

@@ -55,6 +55,7 @@ def _take_over(job: Job) -> tuple[Path, Input]:
     """Return another run's checkpoint, every file of it verified; it has the special tokens already."""
     found = find_checkpoint(job.run.store, job.spec.model)
     log.info("checkpoint %d of run %s", found.ref.iteration, found.run.name)
+    found.run.watch = job.watch
     return found.run.fetch(found.ref, job.scratch), found.input()
 
 

@@ -22,6 +22,7 @@ from stages.contract.artifacts import DataObject
 from stages.contract.errors import ArtifactError
 from stages.contract.records import Record, StepLog, first_fault, read_rows, write_rows
 from stages.contract.run import Run
+from stages.contract.store import Moved
 from stages.contract.transfer import digest_file, download, side_by_side
 
 log = logging.getLogger("leti.train")
@@ -62,8 +63,9 @@ class Checkpoints:
 
     def fetch(self, checkpoint: Checkpoint, folder: Path) -> list[StepLog]:
         """Bring the trainer state into `folder`, every digest verified, and return the loss log so far."""
-        items = checkpoint.objects
-        side_by_side(lambda item: self._download(item, folder), items, [item.size for item in items])
+        items, sizes = checkpoint.objects, [item.size for item in checkpoint.objects]
+        moved = self.run.watch(f"downloading {self.prefix}step-{checkpoint.steps:06d}", sum(sizes))
+        side_by_side(lambda item: self._download(item, folder, moved), items, sizes)
         with open(folder / STEPS, "rb") as lines:
             return list(read_rows(lines, StepLog, source=STEPS))
 
@@ -85,7 +87,8 @@ class Checkpoints:
         home = f"{self.prefix}step-{len(logged):06d}"
         paths = sorted(folder.iterdir())
         sizes = [path.stat().st_size for path in paths]
-        objects = tuple(side_by_side(lambda path: self._upload(path, home), paths, sizes))
+        moved = self.run.watch(f"uploading {home}", sum(sizes))
+        objects = tuple(side_by_side(lambda path: self._upload(path, home, moved), paths, sizes))
         record = Checkpoint(steps=len(logged), spec_sha256=self.run.spec_sha256, objects=objects)
         self.run.store.put_if_absent(self.run.key(f"{home}/{RECORD}"), record.model_dump_json(indent=2).encode())
         self.remove(below=len(logged))
@@ -105,18 +108,18 @@ class Checkpoints:
         self.save(folder, steps)
         shutil.rmtree(folder)
 
-    def _upload(self, path: Path, home: str) -> DataObject:
+    def _upload(self, path: Path, home: str, moved: Moved) -> DataObject:
         sha256, size = digest_file(path)
         key = f"{home}/{sha256}-{path.name}"
-        self.run.store.upload(self.run.key(key), path)
+        self.run.store.upload(self.run.key(key), path, moved)
         return DataObject(key=key, sha256=sha256, size=size)
 
-    def _download(self, item: DataObject, folder: Path) -> None:
+    def _download(self, item: DataObject, folder: Path, moved: Moved) -> None:
         def damaged(fault: str) -> ArtifactError:
             return ArtifactError(f"{fault}; delete its checkpoint's folder and resume")
 
         path = folder / item.key.rpartition("/")[2].partition("-")[2]
-        download(self.run.store, self.run.key(item.key), item, path, damaged)
+        download(self.run.store, self.run.key(item.key), item, path, damaged, moved)
 
 
 def _steps(key: str) -> int:
