@@ -62,6 +62,7 @@ PASSING_CODES = (
 EXPIRED = ("ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired")
 SKEWED = ("RequestTimeTooSkewed", "RequestExpired")
 REFUSED = ("AccessDenied", "403", "InvalidAccessKeyId", "InvalidToken", "SignatureDoesNotMatch", *EXPIRED)
+UNHEARD_OF = ("NotImplemented", "501")
 WRONG_ADDRESS = ("AuthorizationHeaderMalformed", "InvalidBucketName", "PermanentRedirect")
 
 
@@ -98,7 +99,7 @@ def may_pass(error: Exception) -> bool:
     if isinstance(error, ClientError):
         answer: Any = error.response
         status = int(answer.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
-        return code(error) in PASSING_CODES or status >= 500 or status == 429
+        return code(error) in PASSING_CODES or (status >= 500 and status != 501) or status == 429
     return isinstance(error, PASSING)
 
 
@@ -123,6 +124,9 @@ def explain(error: Exception, uri: str, key: str) -> Exception:
         return UsageError(f"{text} and resume")
     if name in REFUSED:
         return UsageError(f"store {uri}: {name} on {key!r}; check the credentials and the policy")
+    if name in UNHEARD_OF:
+        text = f"store {uri}: {name} on {key!r}: the server lacks what is needed, probably to write only what is not"
+        return UsageError(f"{text} there (If-None-Match); add ?settle=10 to its address, see docs/protocol.md")
     if name in WRONG_ADDRESS or kind == "ParamValidationError":
         return UsageError(f"store {uri}: {line(error)}; correct --store or the AWS region")
     if kind in ("NoCredentialsError", "PartialCredentialsError"):

@@ -112,7 +112,7 @@ class Run:
         if created and self.store.put_if_absent(key, text):
             raise UsageError(
                 f"store {self.store.uri}: the first writer does not win (it ignores If-None-Match); "
-                "use a store with conditional writes"
+                "use a store with conditional writes, or add ?settle=10 to its address (docs/protocol.md)"
             )
         if created:
             # Its compatible fields are in no digest, so the file has one of its own.

@@ -10,7 +10,8 @@ product. A process that is killed in the middle of an upload leaves pieces that 
 gc` finds those of a run; give the bucket a lifecycle rule that aborts incomplete multipart uploads after some days.
 
 Conditional writes: `If-None-Match: *`, on Google its own condition (see `gcs.py`). `Run.create` refuses a server that
-ignores both, since nothing else there tells the first writer from the second.
+ignores both, since nothing else there tells the first writer from the second; with `?settle=SECONDS` its writers agree
+by waiting for one another (see `claims.py`), and no listing shows their claims.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from stages.contract import gcs, retry
+from stages.contract.claims import SUFFIX, Claims
 from stages.contract.errors import StoreError, UsageError
 from stages.contract.listing import Page, page_query, read_page
 from stages.contract.multipart import AHEAD, PIECE_BYTES, Multipart, md5, unfinished
@@ -59,6 +61,7 @@ OPTIONS = {
     "profile": "a profile of the AWS configuration",
     "region": "the bucket's region",
     "dialect": "aws or gcs; left out, the endpoint's host decides",
+    "settle": "seconds; for a server without conditional writes, see `claims`",
 }
 
 _CONNECTING = threading.Lock()
@@ -92,6 +95,7 @@ class S3Store(Store):
         self.client = self._connect(options)
         self.sums = not self.is_google
         """Whether the server is known or hoped to verify additional checksums."""
+        self.claims = Claims(self, self._settle(options["settle"])) if "settle" in options else None
         self.wire = Wire()
         for name in ("GetObject", "PutObject"):
             self.client.meta.events.register(f"before-send.s3.{name}", self.wire.watch)
@@ -127,6 +131,8 @@ class S3Store(Store):
         return self.ask(key, read)
 
     def put_if_absent(self, key: str, data: bytes) -> bool:
+        if self.claims:
+            return self.claims.put_if_absent(key, data)
         writer = secrets.token_hex(16)
         for attempt in range(CONFLICT_TRIES):
             try:
@@ -135,7 +141,7 @@ class S3Store(Store):
             except ClientError as error:
                 # A lost reply makes the next try meet our own success, so ask whose object is there. After a
                 # conflict there may be none: the other writer can still fail.
-                if (winner := self._writer(key)) is not None:
+                if (winner := self.writer(key)) is not None:
                     return winner == writer
                 if retry.code(error) in CONFLICT:
                     time.sleep(retry.pause(attempt))
@@ -157,7 +163,8 @@ class S3Store(Store):
         while True:
             page = self._quick_page(prefix, more) or self._page_of_entries(prefix, more)
             for entry in page.entries:
-                yield entry._replace(key=entry.key.removeprefix(self.root))
+                if not entry.key.endswith(SUFFIX):
+                    yield entry._replace(key=entry.key.removeprefix(self.root))
             if (more := page.more) is None:
                 return
 
@@ -220,6 +227,15 @@ class S3Store(Store):
         except (BotoCoreError, ValueError) as error:
             text = f"store {self.uri}: {retry.line(error)}; correct the endpoint or the AWS settings"
             raise UsageError(text) from error
+
+    def _settle(self, given: str) -> float:
+        try:
+            seconds = float(given)
+        except ValueError:
+            seconds = 0.0
+        if not 0 < seconds <= 3600:
+            raise UsageError(f"store {self.uri}: settle {given!r}; write seconds, such as settle=10")
+        return seconds
 
     def _learn_dialect(self, client: S3Client, options: dict[str, str]) -> None:
         dialect = options.get("dialect")
@@ -344,7 +360,11 @@ class S3Store(Store):
         if b"".join(self.stream(key)) != data:
             raise StoreError(f"store {self.uri}: {key} is not what was written; try again")
 
-    def _writer(self, key: str) -> str | None:
+    def put(self, key: str, data: bytes, writer: str) -> None:
+        """Write a small object over any that is there; `writer` is what `writer` returns of it."""
+        self._put(key, data, Metadata={"writer": writer})
+
+    def writer(self, key: str) -> str | None:
         """Return who wrote the object, "" where it does not say, or None when there is none."""
         full = self._full(key)
         try:
