@@ -21,6 +21,7 @@ from urllib.parse import quote
 from botocore.exceptions import ClientError
 
 from stages.contract import retry
+from stages.contract.retry import WrongAnswer
 from stages.contract.store import Leftover, Moved
 from stages.contract.wire import UNSIGNED, Body
 
@@ -30,6 +31,10 @@ if TYPE_CHECKING:
 PIECE_BYTES = 8 << 20
 AHEAD = 6
 """Pieces of one object that are on their way at once."""
+UPLOAD_TRIES = 3
+"""Of a whole upload, where the server has lost it or what was sent of it."""
+LOST = ("NoSuchUpload", "InvalidPart", "InvalidPartOrder", "InvalidRequest")
+"""The last where some pieces have a checksum and some have none: the server has stopped to answer with it."""
 MOST_PIECES = 10_000
 """Of one upload: a limit of S3. Objects above 80 GB go up in larger pieces."""
 
@@ -43,10 +48,21 @@ class Multipart:
 
     def upload(self, path: Path, size: int, moved: Moved) -> None:
         """Write a file of `size` bytes; whatever fails, nothing is left of it."""
+        for tries_left in reversed(range(UPLOAD_TRIES)):
+            try:
+                self._upload(path, size, moved)
+            except ClientError as error:
+                if not tries_left:
+                    raise retry.explain(error, self.store.uri, self.key) from error
+            else:
+                return
+
+    def _upload(self, path: Path, size: int, moved: Moved) -> None:
         client = self.store.client
+        self.where.pop("UploadId", None)
         how: Any = {"ChecksumAlgorithm": "CRC32"} if self.store.sums else {}
-        begun: Any = self.store.ask(self.key, lambda: client.create_multipart_upload(**self.where, **how))
-        self.where["UploadId"] = begun["UploadId"]
+        begin = lambda: client.create_multipart_upload(**self.where, **how)["UploadId"]  # noqa: E731
+        self.where["UploadId"] = self.store.ask(self.key, begin)
         try:
             self._complete(self._send_all(path, size, moved), size)
         except BaseException:
@@ -100,17 +116,24 @@ class Multipart:
     def _send_by_boto(self, number: int, data: memoryview, how: Any) -> Any:
         body = bytes(data)
         where = {**self.where, "PartNumber": number}
-        return self.store.ask(self.key, lambda: self.store.client.upload_part(**where, Body=body, **how))
+
+        def send() -> Any:
+            answer = self.store.client.upload_part(**where, Body=body, **how)
+            if "ETag" not in answer:
+                raise WrongAnswer(f"piece {number} was taken without an ETag")
+            return answer
+
+        return self.store.ask(self.key, send, passing=LOST)
 
     def _complete(self, pieces: list[Any], size: int) -> None:
         try:
             whole: Any = {"Parts": pieces}
             send = lambda: self.store.client.complete_multipart_upload(**self.where, MultipartUpload=whole)  # noqa: E731
-            self.store.ask(self.key, send, passing=("NoSuchUpload",))
-        except ClientError as error:
+            self.store.ask(self.key, send, passing=LOST)
+        except ClientError:
             # The reply to a completion that succeeded can be lost; the key names its content.
             if self.store.size(self.key) != size:
-                raise retry.explain(error, self.store.uri, self.key) from error
+                raise
 
 
 def unfinished(store: S3Store, prefix: str) -> Iterator[Leftover]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import logging
 import os
 import random
 import textwrap
@@ -27,14 +29,30 @@ from urllib3.exceptions import HTTPError
 
 from stages.contract.errors import StoreError, UsageError
 
+log = logging.getLogger("leti.store")
 T = TypeVar("T")
 TRIES = 8
-"""Of each request; AWS_MAX_ATTEMPTS overrides it."""
+"""Of each request at least; AWS_MAX_ATTEMPTS, where it is set, is how many there are."""
+PATIENCE = 120.0
+"""Seconds that a server which has answered before, or says itself that it is busy, is waited for."""
+QUIET = 5.0
+"""Seconds of waiting that need no word, and between two words of one process."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 20.0
 """Seconds. Each pause is drawn from 0 to a bound that doubles, so that many clients do not come back at once."""
-SURE_FAULTS = (BotoCoreError, ClientError, HTTPError, ResponseParserError)
-"""What boto3 raises; of an error's body that breaks off it lets urllib3's own error through."""
+
+
+class WrongAnswer(Exception):
+    """An answer that is not to what was asked, or that nobody can read."""
+
+
+UNREADABLE = (ValueError, LookupError)
+"""What boto3 stumbles with over headers and bodies that came altered."""
+SURE_FAULTS = (BotoCoreError, ClientError, HTTPError, ResponseParserError, RuntimeError, WrongAnswer, *UNREADABLE)
+"""What boto3 raises; of an error's body that breaks off it lets urllib3's own error through, and of credentials that
+are expired when they are fresh it says so with a RuntimeError."""
 PASSING = (
+    *UNREADABLE,
+    WrongAnswer,
     ConnectionError,
     CredentialRetrievalError,
     FlexibleChecksumError,
@@ -54,6 +72,7 @@ PASSING_CODES = (
     "RequestTimeout",
     "ServiceUnavailable",
     "SlowDown",
+    "TemporaryRedirect",
     "Throttling",
     "XAmzContentChecksumMismatch",
     "XAmzContentSHA256Mismatch",
@@ -74,24 +93,45 @@ def tries() -> int:
 
 def pause(attempt: int) -> float:
     """Return how many seconds to wait after failure number `attempt`, from 0."""
-    return random.uniform(0, min(LONGEST_PAUSE, FIRST_PAUSE * 2**attempt))
+    return random.uniform(0, min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** min(attempt, 16)))
 
 
-def ask(send: Callable[[], T], explain: Callable[[Exception], Exception], *, passing: Container[str] = ()) -> T:
+def ask(
+    send: Callable[[], T],
+    explain: Callable[[Exception], Exception],
+    *,
+    passing: Container[str] = (),
+    is_known: bool = False,
+) -> T:
     """Return what `send` returns, sending again while that may help; errors whose code is `passing` are raised as
-    boto3 has them, others as `explain` spells them.
+    boto3 has them, others as `explain` spells them. `is_known`: the server has answered before.
     """
-    most = tries()
-    for attempt in range(most):
+    started = time.monotonic()
+    for attempt in itertools.count():
         try:
             return send()
         except SURE_FAULTS as error:
             if code(error) in passing:
                 raise
-            if attempt + 1 == most or not may_pass(error):
+            waited = time.monotonic() - started
+            is_patient = (is_known or isinstance(error, ClientError)) and "AWS_MAX_ATTEMPTS" not in os.environ
+            if not may_pass(error) or (attempt + 1 >= tries() and not (is_patient and waited < PATIENCE)):
                 raise explain(error) from error
+            if waited >= QUIET:
+                _say(f"{explain(error)}; trying again since {waited:.0f} s")
             time.sleep(pause(attempt))
     raise AssertionError("unreachable")
+
+
+_said = [-QUIET]
+"""When this process has last said something."""
+
+
+def _say(text: str) -> None:
+    now = time.monotonic()
+    if now - _said[0] >= QUIET:
+        _said[0] = now
+        log.warning("%s", text)
 
 
 def may_pass(error: Exception) -> bool:
@@ -129,6 +169,8 @@ def explain(error: Exception, uri: str, key: str) -> Exception:
         return UsageError(f"{text} there (If-None-Match); add ?settle=10 to its address, see docs/protocol.md")
     if name in WRONG_ADDRESS or kind == "ParamValidationError":
         return UsageError(f"store {uri}: {line(error)}; correct --store or the AWS region")
+    if kind == "RuntimeError":
+        return UsageError(f"store {uri}: {line(error)} Renew the credentials and resume")
     if kind in ("NoCredentialsError", "PartialCredentialsError"):
         return UsageError(f"store {uri}: {line(error)}; set AWS credentials or a profile")
     return StoreError(f"store {uri}: {key}: {line(error)}")

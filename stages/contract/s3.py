@@ -17,19 +17,16 @@ by waiting for one another (see `claims.py`), and no listing shows their claims.
 from __future__ import annotations
 
 import hashlib
-import itertools
 import os
 import secrets
 import threading
 import time
 from base64 import b64encode
-from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import parse_qs, urlsplit
 
 import boto3
@@ -40,9 +37,10 @@ from stages.contract import gcs, retry
 from stages.contract.claims import SUFFIX, Claims
 from stages.contract.errors import StoreError, UsageError
 from stages.contract.listing import Page, page_query, read_page
-from stages.contract.multipart import AHEAD, PIECE_BYTES, Multipart, md5, unfinished
+from stages.contract.multipart import PIECE_BYTES, Multipart, md5, unfinished
+from stages.contract.pieces import Ranged
 from stages.contract.store import CHUNK_BYTES, Entry, Leftover, Moved, Store, check_key, check_prefix
-from stages.contract.wire import Answer, Body, Wire
+from stages.contract.wire import TIMEOUT, Answer, Body, Wire
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
@@ -52,8 +50,6 @@ CONNECTIONS = 48
 CONFLICT_TRIES = 5
 LOST = ("PreconditionFailed", "412")
 CONFLICT = ("ConditionalRequestConflict", "409")
-EMPTY = ("InvalidRange", "416")
-"""What a range of an object without bytes is answered with."""
 UNKNOWN_HEADER = ("InvalidArgument", "InvalidRequest", "NotImplemented", "501")
 OPTIONS = {
     "endpoint_url": "http://host:port of an S3-compatible server",
@@ -62,19 +58,11 @@ OPTIONS = {
     "region": "the bucket's region",
     "dialect": "aws or gcs; left out, the endpoint's host decides",
     "settle": "seconds; for a server without conditional writes, see `claims`",
+    "timeout": "seconds without a byte after which a request is sent again; 20",
 }
 
 _CONNECTING = threading.Lock()
 """Clients are thread-safe; making one from boto3's shared session is not."""
-
-
-class Piece(NamedTuple):
-    """A range of an object."""
-
-    data: bytes
-    total: int
-    """Bytes of the whole object."""
-    etag: str
 
 
 class S3Store(Store):
@@ -92,29 +80,18 @@ class S3Store(Store):
         options = {name: values[-1] for name, values in parse_qs(parts.query, keep_blank_values=True).items()}
         if parts.fragment or set(options) - set(OPTIONS):
             raise UsageError(f"store {uri!r}: the options are {', '.join(OPTIONS)}; drop the rest")
+        self.timeout = self._seconds("timeout", options.get("timeout", f"{TIMEOUT}"))
         self.client = self._connect(options)
         self.sums = not self.is_google
         """Whether the server is known or hoped to verify additional checksums."""
-        self.claims = Claims(self, self._settle(options["settle"])) if "settle" in options else None
-        self.wire = Wire()
+        self.claims = Claims(self, self._seconds("settle", options["settle"])) if "settle" in options else None
+        self.has_answered = False
+        self.wire = Wire(self.timeout)
         for name in ("GetObject", "PutObject"):
             self.client.meta.events.register(f"before-send.s3.{name}", self.wire.watch)
 
     def stream(self, key: str) -> Iterator[bytes]:
-        first = self._piece(key, 0)
-        yield from _chunks(first.data)
-        starts = iter(range(len(first.data), first.total, PIECE_BYTES))
-        if first.total <= len(first.data):
-            return
-        pool = ThreadPoolExecutor(AHEAD)
-        try:
-            waiting = deque(pool.submit(self._piece, key, start, first) for start in itertools.islice(starts, AHEAD))
-            while waiting:
-                piece = waiting.popleft().result()
-                waiting.extend(pool.submit(self._piece, key, start, first) for start in itertools.islice(starts, 1))
-                yield from _chunks(piece.data)
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+        return Ranged(self, key, self._full(key)).stream()
 
     def get(self, key: str) -> bytes:
         full = self._full(key)
@@ -138,13 +115,12 @@ class S3Store(Store):
             try:
                 self._put(key, data, Metadata={"writer": writer}, IfNoneMatch="*")
                 return True
-            except ClientError as error:
+            except ClientError:
                 # A lost reply makes the next try meet our own success, so ask whose object is there. After a
                 # conflict there may be none: the other writer can still fail.
                 if (winner := self.writer(key)) is not None:
                     return winner == writer
-                if retry.code(error) in CONFLICT:
-                    time.sleep(retry.pause(attempt))
+                time.sleep(retry.pause(attempt))
         raise StoreError(f"store {self.uri}: {key} is being written by another; try again")
 
     def upload(self, key: str, path: Path, moved: Moved = lambda _: None) -> None:
@@ -197,11 +173,20 @@ class S3Store(Store):
         with suppress(KeyError):
             self.ask(leftover.key, lambda: self.client.abort_multipart_upload(**where))
 
+    def _seconds(self, name: str, given: str) -> float:
+        try:
+            seconds = float(given)
+        except ValueError:
+            seconds = 0.0
+        if not 0 < seconds <= 3600:
+            raise UsageError(f"store {self.uri}: {name} {given!r}; write seconds, such as {name}=10")
+        return seconds
+
     def _connect(self, options: dict[str, str]) -> S3Client:
         style: Any = {"payload_signing_enabled": False, "addressing_style": options.get("addressing", "auto")}
         config = Config(
-            connect_timeout=10,
-            read_timeout=60,
+            connect_timeout=min(10.0, self.timeout),
+            read_timeout=self.timeout,
             max_pool_connections=CONNECTIONS,
             tcp_keepalive=True,
             # Requests are repeated here, bodies included; boto3 would repeat those without a body only.
@@ -228,15 +213,6 @@ class S3Store(Store):
             text = f"store {self.uri}: {retry.line(error)}; correct the endpoint or the AWS settings"
             raise UsageError(text) from error
 
-    def _settle(self, given: str) -> float:
-        try:
-            seconds = float(given)
-        except ValueError:
-            seconds = 0.0
-        if not 0 < seconds <= 3600:
-            raise UsageError(f"store {self.uri}: settle {given!r}; write seconds, such as settle=10")
-        return seconds
-
     def _learn_dialect(self, client: S3Client, options: dict[str, str]) -> None:
         dialect = options.get("dialect")
         if dialect not in (None, "aws", "gcs"):
@@ -255,7 +231,10 @@ class S3Store(Store):
 
     def ask(self, key: str, send: Callable[[], T], *, passing: tuple[str, ...] = ()) -> T:
         """Return what a request returns, sent again while that may help; errors of a `passing` code stay boto3's."""
-        return retry.ask(send, lambda error: retry.explain(error, self.uri, key), passing=passing)
+        explain = lambda error: retry.explain(error, self.uri, key)  # noqa: E731
+        answer = retry.ask(send, explain, passing=passing, is_known=self.has_answered)
+        self.has_answered = True
+        return answer
 
     def _full(self, key: str) -> str:
         return self.root + check_key(key)
@@ -267,52 +246,17 @@ class S3Store(Store):
 
     def _page_of_entries(self, prefix: str, more: str | None) -> Page:
         token = {} if more is None else {"ContinuationToken": more}
-        page = self.ask(prefix, lambda: self._page(prefix, token))
-        entries = [
-            Entry(item["Key"], item["Size"], item["LastModified"].timestamp()) for item in page.get("Contents", ())
-        ]
-        return Page(entries, page["NextContinuationToken"] if page.get("IsTruncated") else None)
+
+        def read() -> Page:
+            page = self._page(prefix, token)
+            found = page.get("Contents", ())
+            entries = [Entry(item["Key"], item["Size"], item["LastModified"].timestamp()) for item in found]
+            return Page(entries, page["NextContinuationToken"] if page.get("IsTruncated") else None)
+
+        return self.ask(prefix, read)
 
     def _page(self, prefix: str, more: Any) -> Any:
         return self.client.list_objects_v2(Bucket=self.bucket, Prefix=self.root + prefix, **more)
-
-    def _piece(self, key: str, start: int, whole: Piece | None = None) -> Piece:
-        """Return up to `PIECE_BYTES` from `start`; a reply that breaks off is gone on with where it stopped."""
-        got, seen, full = bytearray(), whole, self._full(key)
-        if quick := self._quick(full, start, whole):
-            return quick
-
-        def read() -> None:
-            nonlocal seen
-            first = start + len(got)
-            same: Any = {"IfMatch": seen.etag} if seen else {}
-            span = f"bytes={first}-{start + PIECE_BYTES - 1}"
-            answer = self.client.get_object(Bucket=self.bucket, Key=full, Range=span, **same)
-            self.wire.learn(full)
-            total = int(answer.get("ContentRange", f"/{answer['ContentLength']}").rpartition("/")[2])
-            if first and "ContentRange" not in answer:
-                raise StoreError(f"store {self.uri}: {key}: the server ignores ranges; use another")
-            seen = Piece(b"", total, answer["ETag"])
-            with closing(answer["Body"]) as body:
-                while len(got) < PIECE_BYTES and (chunk := body.read(CHUNK_BYTES)):
-                    got.extend(chunk)
-
-        try:
-            self.ask(key, read, passing=EMPTY)
-        except ClientError:
-            return Piece(b"", 0, "")
-        assert seen is not None
-        return Piece(bytes(got), seen.total, seen.etag)
-
-    def _quick(self, full: str, start: int, whole: Piece | None) -> Piece | None:
-        """Return a piece without boto3, or None where it must see to it."""
-        headers = {"Range": f"bytes={start}-{start + PIECE_BYTES - 1}"} | ({"If-Match": whole.etag} if whole else {})
-        answer = self.wire.send("GET", full, headers, self.credentials)
-        if answer is None or "content-range" not in answer.headers:
-            return None
-        total = int(answer.headers["content-range"].rpartition("/")[2])
-        is_whole = len(answer.body) == min(PIECE_BYTES, total - start)
-        return Piece(answer.body, total, answer.headers.get("etag", "")) if is_whole else None
 
     def _verified(self) -> Any:
         return {"ChecksumMode": "ENABLED"} if self.sums else {}
@@ -387,8 +331,3 @@ def _send_at_once(params: Any, **_: Any) -> None:
         params["headers"].pop("Expect", None)
     if isinstance(body, BytesIO):
         body.seek(0)
-
-
-def _chunks(data: bytes) -> Iterator[bytes]:
-    for start in range(0, len(data), CHUNK_BYTES):
-        yield data[start : start + CHUNK_BYTES]

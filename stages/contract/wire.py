@@ -13,6 +13,7 @@ import hmac
 import http.client
 import os
 import re
+import select
 import ssl
 import urllib.request
 import weakref
@@ -24,18 +25,22 @@ from typing import Any, NamedTuple
 from urllib.parse import quote, urlsplit
 
 from botocore.credentials import Credentials
+from botocore.exceptions import BotoCoreError
 from botocore.httpsession import get_cert_path
 
 IDLE = 48
 """Connections kept for the next request."""
-TIMEOUT = 60.0
-"""Seconds without a byte."""
+TIMEOUT = 20.0
+"""Seconds without a byte, either way."""
+SENT_BYTES = 256 << 10
+"""Of a body at once; `TIMEOUT` holds for each, and between two of them an early refusal is seen."""
 SIGNED = re.compile(r"AWS4-HMAC-SHA256 Credential=[^/]+/\d{8}/(?P<region>[\w-]+)/s3/aws4_request,")
 
 
 class Answer(NamedTuple):
     """What came."""
 
+    status: int
     headers: Mapping[str, str]
     """By name in lower case."""
     body: bytes
@@ -44,10 +49,13 @@ class Answer(NamedTuple):
 UNSIGNED = "UNSIGNED-PAYLOAD"
 
 
+Data = bytes | memoryview
+
+
 class Body(NamedTuple):
     """What is sent."""
 
-    data: bytes | memoryview
+    data: Data
     sha256: str
     """In hexadecimal, or `UNSIGNED` where a header that is signed has another checksum."""
 
@@ -58,7 +66,9 @@ EMPTY = Body(b"", hashlib.sha256(b"").hexdigest())
 class Wire:
     """The way to one bucket; threads may share it."""
 
-    def __init__(self) -> None:
+    def __init__(self, timeout: float = TIMEOUT) -> None:
+        self.timeout = timeout
+        self._process = os.getpid()
         self._base = ""
         self._region = ""
         self._idle: deque[http.client.HTTPConnection] = deque()
@@ -98,26 +108,31 @@ class Wire:
         connection = self._connection(target.scheme, target.netloc)
         try:
             signed = self._signed(line, headers, body.sha256, credentials)
-            connection.request(method, line[2], body.data or None, signed)
-            answer = connection.getresponse()
-            found = Answer({name.lower(): value for name, value in answer.getheaders()}, answer.read())
-        except (OSError, http.client.HTTPException):
-            connection.close()
-            return None
-        if len(self._idle) < IDLE:
+            found = _exchange(connection, method, line[2], signed, body.data)
+        except (OSError, RuntimeError, http.client.HTTPException, BotoCoreError):
+            found = None  # of them RuntimeError: fresh credentials that have expired
+        if found and len(self._idle) < IDLE:
             self._idle.append(connection)
         else:
             connection.close()
-        return found if answer.status in (200, 206) else None
+        # What was to be a range and is not may be gigabytes: `_exchange` has not read it.
+        return found if found and found.status in (200, 206) else None
 
     def _connection(self, scheme: str, place: str) -> http.client.HTTPConnection:
-        try:
-            return self._idle.pop()
-        except IndexError:
-            pass
+        if self._process != os.getpid():  # a fork's connections are its parent's as well
+            self._process, self._idle = os.getpid(), deque()
+            weakref.finalize(self, _close, self._idle)
+        while self._idle:
+            try:
+                connection = self._idle.pop()
+            except IndexError:
+                break
+            if not _has_news(connection):
+                return connection
+            connection.close()
         if scheme == "https":
-            return http.client.HTTPSConnection(place, timeout=TIMEOUT, context=_trust())
-        return http.client.HTTPConnection(place, timeout=TIMEOUT)
+            return http.client.HTTPSConnection(place, timeout=self.timeout, context=_trust())
+        return http.client.HTTPConnection(place, timeout=self.timeout)
 
     def _signed(
         self, line: tuple[str, str, str], headers: Mapping[str, str], digest: str, credentials: Credentials
@@ -139,6 +154,47 @@ class Wire:
         proof = hmac.digest(_key(keys.secret_key, scope), text.encode(), "sha256").hex()
         credential = f"Credential={keys.access_key}/{scope}, SignedHeaders={names}, Signature={proof}"
         return {**headers, **mine, "Authorization": f"AWS4-HMAC-SHA256 {credential}"}
+
+
+def _exchange(
+    connection: http.client.HTTPConnection, method: str, target: str, headers: Mapping[str, str], data: Data
+) -> Answer | None:
+    """Return the answer if it is plain and came whole, its length said before; else the connection is spent."""
+    connection.putrequest(method, target, skip_host=True, skip_accept_encoding=True)
+    for name, value in headers.items():
+        connection.putheader(name, value)
+    connection.putheader("Accept-Encoding", "identity")
+    if method == "PUT":
+        connection.putheader("Content-Length", str(len(data)))
+    connection.endheaders(bytes(data) if len(data) <= SENT_BYTES else None)
+    if len(data) > SENT_BYTES and not _send_all(connection, memoryview(data)):
+        return None
+    answer = connection.getresponse()
+    found = {name.lower(): value for name, value in answer.getheaders()}
+    is_plain = found.get("content-encoding", "identity") in ("identity", "aws-chunked")
+    is_bounded = answer.length is not None or answer.chunked  # else it ends nobody knows where
+    is_range = answer.status != 200 or "Range" not in headers
+    if answer.status < 200 or not (is_plain and is_bounded and is_range):
+        return None
+    return Answer(answer.status, found, answer.read())
+
+
+def _send_all(connection: http.client.HTTPConnection, data: memoryview) -> bool:
+    """Send a body; False where an answer came before its end."""
+    for start in range(0, len(data), SENT_BYTES):
+        if start and _has_news(connection):
+            return False
+        connection.send(data[start : start + SENT_BYTES])
+    return True
+
+
+def _has_news(connection: http.client.HTTPConnection) -> bool:
+    """Whether something came that was not asked for: the end of the connection, or an answer too many."""
+    if connection.sock is None:
+        return False
+    poll = select.poll()
+    poll.register(connection.sock, select.POLLIN)
+    return bool(poll.poll(0))
 
 
 def _close(idle: deque[http.client.HTTPConnection]) -> None:

@@ -1,0 +1,131 @@
+"""Objects on their way out of a bucket, in ranges of `PIECE_BYTES`, several at once.
+
+All pieces are of one object: those after the first ask for its ETag. A server may answer with another range than it
+was asked for, or with none; what came is compared with what was asked, and asked for again.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from botocore.exceptions import ClientError
+
+from stages.contract.errors import StoreError
+from stages.contract.multipart import AHEAD, PIECE_BYTES
+from stages.contract.retry import WrongAnswer
+from stages.contract.store import CHUNK_BYTES
+
+if TYPE_CHECKING:
+    from stages.contract.s3 import S3Store
+
+EMPTY = ("InvalidRange", "416")
+"""What a range of an object without bytes is answered with."""
+
+
+class Piece(NamedTuple):
+    """A range of an object."""
+
+    data: bytes
+    total: int
+    """Bytes of the whole object."""
+    etag: str
+    """"" where the server does not say."""
+
+
+class Ranged:
+    """The way out of one object, `key` in the store and `full` in the bucket."""
+
+    def __init__(self, store: S3Store, key: str, full: str) -> None:
+        self.store, self.key, self.full = store, key, full
+
+    def stream(self) -> Iterator[bytes]:
+        """Yield the object in chunks of at most `CHUNK_BYTES`, `AHEAD` pieces on their way."""
+        first = self._piece(0)
+        yield from _chunks(first.data)
+        starts = iter(range(len(first.data), first.total, PIECE_BYTES))
+        if first.total <= len(first.data):
+            return
+        pool = ThreadPoolExecutor(AHEAD)
+        try:
+            waiting = deque(pool.submit(self._piece, start, first) for start in itertools.islice(starts, AHEAD))
+            while waiting:
+                piece = waiting.popleft().result()
+                waiting.extend(pool.submit(self._piece, start, first) for start in itertools.islice(starts, 1))
+                yield from _chunks(piece.data)
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+    def _piece(self, start: int, whole: Piece | None = None) -> Piece:
+        """Return up to `PIECE_BYTES` from `start`; a reply that breaks off is gone on with where it stopped."""
+        if quick := self._quick(start, whole):
+            return quick
+        got, seen = bytearray(), whole
+
+        def read() -> None:
+            nonlocal seen
+            seen = self._read(start, got, seen)
+
+        try:
+            self.store.ask(self.key, read, passing=EMPTY)
+        except ClientError:
+            if whole or self.store.size(self.key):
+                text = f"store {self.store.uri}: {self.key}: the server denies that it is so long; try again"
+                raise StoreError(text) from None
+            return Piece(b"", 0, "")
+        assert seen is not None
+        return Piece(bytes(got), seen.total, seen.etag)
+
+    def _read(self, start: int, got: bytearray, seen: Piece | None) -> Piece:
+        """Add to `got` what it lacks of the piece from `start`, as far as the answer reaches; return whose it is."""
+        first = start + len(got)
+        same: Any = {"IfMatch": seen.etag} if seen and seen.etag else {}
+        where: Any = {"Bucket": self.store.bucket, "Key": self.full, **same}
+        answer = self.store.client.get_object(Range=f"bytes={first}-{start + PIECE_BYTES - 1}", **where)
+        self.store.wire.learn(self.full)
+        with closing(answer["Body"]) as body:
+            begin, total = _parse_range(answer.get("ContentRange", f"bytes 0-/{answer['ContentLength']}"))
+            if begin != first or (seen and total != seen.total):
+                raise WrongAnswer(f"bytes from {first} were asked for, bytes from {begin} of {total} came")
+            whose = Piece(b"", total, answer.get("ETag", ""))
+            left = min(start + PIECE_BYTES, total) - first
+            while left and (chunk := body.read(min(left, CHUNK_BYTES))):
+                got.extend(chunk)
+                left -= len(chunk)
+        if left:
+            raise WrongAnswer(f"{left} bytes of a piece are missing")
+        return whose
+
+    def _quick(self, start: int, whole: Piece | None) -> Piece | None:
+        """Return a piece without boto3, or None where it must see to it."""
+        headers = {"Range": f"bytes={start}-{start + PIECE_BYTES - 1}"}
+        if whole and whole.etag:
+            headers["If-Match"] = whole.etag
+        answer = self.store.wire.send("GET", self.full, headers, self.store.credentials)
+        if answer is None or "content-range" not in answer.headers:
+            return None
+        try:
+            begin, total = _parse_range(answer.headers["content-range"])
+        except WrongAnswer:
+            return None
+        is_it = begin == start and len(answer.body) == min(PIECE_BYTES, total - start)
+        is_same = whole is None or total == whole.total
+        return Piece(answer.body, total, answer.headers.get("etag", "")) if is_it and is_same else None
+
+
+def _parse_range(text: str) -> tuple[int, int]:
+    """Return the first byte and the size of the whole that a Content-Range names."""
+    found = re.fullmatch(r"bytes (\d+)-\d*/(\d+)", text)
+    if not found:
+        raise WrongAnswer(f"Content-Range {text!r}")
+    return int(found[1]), int(found[2])
+
+
+def _chunks(data: bytes) -> Iterator[bytes]:
+    for start in range(0, len(data), CHUNK_BYTES):
+        yield data[start : start + CHUNK_BYTES]
