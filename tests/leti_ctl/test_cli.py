@@ -1,4 +1,4 @@
-"""The command line as a user meets it: real processes, goldens for help, one line per mistake."""
+"""The command line as a user meets it: goldens for help, one line per mistake, and both from a real process too."""
 
 import json
 import os
@@ -12,14 +12,9 @@ import pytest
 from click.testing import CliRunner
 
 from leti_ctl.cli import COMMANDS, cli
+from tests.console import leti_ctl
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "help"
-
-
-def leti_ctl(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "leti_ctl", *arguments]
-    environment = {**os.environ, "COLUMNS": "100", "NO_COLOR": "1"}
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, env=environment, timeout=60)
 
 
 @pytest.mark.parametrize("command", ["", *COMMANDS])
@@ -30,6 +25,18 @@ def test_help_is_the_golden(command: str, tmp_path: Path) -> None:
         golden.parent.mkdir(exist_ok=True)
         golden.write_text(found)
     assert found == golden.read_text()
+
+
+def test_a_process_of_its_own_says_the_same(tmp_path: Path) -> None:
+    def started(*arguments: str) -> subprocess.CompletedProcess[str]:
+        environment = {**os.environ, "COLUMNS": "100", "NO_COLOR": "1"}
+        command = [sys.executable, "-m", "leti_ctl", *arguments]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=environment, timeout=120)
+
+    helped = started("--help")
+    assert (helped.returncode, helped.stdout, helped.stderr) == (0, (GOLDEN / "leti-ctl.txt").read_text(), "")
+    mistaken, here = started("status", "nope", "--json"), leti_ctl("status", "nope", "--json", cwd=tmp_path)
+    assert (mistaken.returncode, mistaken.stdout, mistaken.stderr) == (here.returncode, here.stdout, here.stderr)
 
 
 @pytest.mark.parametrize("name", COMMANDS)

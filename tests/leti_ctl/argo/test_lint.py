@@ -2,8 +2,6 @@
 
 import json
 import re
-import subprocess
-import sys
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -18,6 +16,7 @@ from leti_ctl.backends.argo.workflow import standalone, workflow
 from leti_ctl.profiles import load_profile, profile_names
 from leti_ctl.specs import load_spec
 from stages.contract.errors import SpecError
+from tests.console import leti_ctl
 
 Body = dict[str, Any]
 PROFILE = "gke-h100"
@@ -275,16 +274,11 @@ def test_requiring_it_raises_what_is_wrong() -> None:
         require_clean(cluster.objects)
 
 
-def leti_lint(*arguments: str, cwd: Path, text: str = "") -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "leti_ctl", "lint", *arguments]
-    return subprocess.run(command, cwd=cwd, input=text, capture_output=True, text=True, timeout=60)
-
-
 def test_the_command_ends_with_0_when_nothing_is_wrong(tmp_path: Path) -> None:
     (tmp_path / "all.yaml").write_text(yaml.safe_dump_all([*objects(), {"kind": "Role", "metadata": {"name": "r"}}]))
-    found = leti_lint("all.yaml", cwd=tmp_path)
+    found = leti_ctl("lint", "all.yaml", cwd=tmp_path)
     assert (found.returncode, found.stdout) == (0, "") and "no findings in 2 objects" in found.stderr
-    piped = leti_lint("-", cwd=tmp_path, text=(tmp_path / "all.yaml").read_text())
+    piped = leti_ctl("lint", "-", cwd=tmp_path, text=(tmp_path / "all.yaml").read_text())
     assert (piped.returncode, piped.stderr) == (0, found.stderr)
 
 
@@ -292,7 +286,7 @@ def test_the_command_ends_with_1_and_names_each_finding(tmp_path: Path) -> None:
     cluster = Cluster()
     cluster.task("iteration", "train")["depends"] = "biuld.Succeeded"
     (tmp_path / "t.yaml").write_text(yaml.safe_dump(cluster.template))
-    found = leti_lint(".", "--json", cwd=tmp_path)
+    found = leti_ctl("lint", ".", "--json", cwd=tmp_path)
     data = json.loads(found.stdout)
     assert found.returncode == 1 and data["objects"] == [f"WorkflowTemplate leti-{PROFILE}"]
     assert data["findings"][0] == {
@@ -302,12 +296,12 @@ def test_the_command_ends_with_1_and_names_each_finding(tmp_path: Path) -> None:
         "what": "no task is named 'biuld'",
         "remedy": data["findings"][0]["remedy"],
     }
-    text = leti_lint("t.yaml", cwd=tmp_path)
+    text = leti_ctl("lint", "t.yaml", cwd=tmp_path)
     assert text.returncode == 1 and "[unknown-dependency]" in text.stdout
 
 
 def test_the_command_checks_a_profile_and_refuses_what_is_no_yaml(tmp_path: Path) -> None:
-    assert leti_lint("--profile", "kind", cwd=tmp_path).returncode == 0
+    assert leti_ctl("lint", "--profile", "kind", cwd=tmp_path).returncode == 0
     (tmp_path / "x.yaml").write_text("a: [b")
-    found = leti_lint("x.yaml", cwd=tmp_path)
+    found = leti_ctl("lint", "x.yaml", cwd=tmp_path)
     assert found.returncode == 2 and len(found.stderr.splitlines()) == 1 and "x.yaml" in found.stderr
