@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -20,8 +20,11 @@ from stages.contract.store import LocalStore
 if TYPE_CHECKING:
     from tests.s3 import S3Server
 
-# A busy machine makes no test fail.
-settings.register_profile("leti", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# A busy machine makes no test fail, and chance none: the same examples every time, few in `make test` and, by
+# `--hypothesis-profile search`, many in `make soak`.
+_STEADY: Any = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow], "derandomize": True}
+settings.register_profile("leti", max_examples=30, **_STEADY)
+settings.register_profile("search", max_examples=500, **_STEADY)
 settings.load_profile("leti")
 
 ROOT = Path(__file__).parent.parent

@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
 
-import boto3
 from moto.core import DEFAULT_ACCOUNT_ID
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
 from moto.s3.models import s3_backends
@@ -70,11 +69,9 @@ class S3Server:
         self._server.server_close()
 
     def make_bucket(self) -> str:
-        """Return the name of a new, empty bucket."""
+        """Return the name of a new, empty bucket, made past HTTP."""
         name = f"bucket-{next(self._names)}"
-        client = boto3.client("s3", endpoint_url=self.url)
-        client.create_bucket(Bucket=name)
-        client.close()
+        s3_backends[DEFAULT_ACCOUNT_ID]["aws"].create_bucket(name, "us-east-1")
         return name
 
     def fill(self, bucket: str, keys: Iterable[str]) -> None:

@@ -28,9 +28,11 @@ def unit(run: Run, name: str) -> Unit:
     return next(unit for unit in plan(run.spec).units if unit.id == name)
 
 
-def call(*arguments: str) -> subprocess.CompletedProcess[str]:
-    line = [sys.executable, "-m", "leti_ctl.steps", *arguments]
-    return subprocess.run(line, capture_output=True, text=True, timeout=60, check=False)
+def call(*arguments: str) -> object:
+    """Run the step in this process and return its exit code."""
+    with pytest.raises(SystemExit) as ended:
+        steps.main(arguments)
+    return ended.value.code
 
 
 def test_a_fresh_iteration_has_everything_to_do(fresh: Run) -> None:
@@ -96,15 +98,17 @@ def test_the_plan_names_exactly_the_units_that_are_missing(
 
 
 def test_the_step_writes_a_file_for_each_parameter(fresh: Run, tmp_path: Path) -> None:
-    done = call("plan", "--run", fresh.uri, "--iteration", "0", "--out", str(tmp_path / "out"))
+    line = [sys.executable, "-m", "leti_ctl.steps", "plan", "--run", fresh.uri, "--iteration", "0", "--out"]
+    done = subprocess.run([*line, str(tmp_path / "out")], capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     written = {path.name: path.read_text() for path in (tmp_path / "out").iterdir()}
     assert written == steps.pending(fresh, fresh.spec, 0)
 
 
-def test_a_wrong_run_is_one_line_and_exit_code_2(tmp_path: Path) -> None:
-    done = call("plan", "--run", f"{tmp_path}/runs/none", "--iteration", "0", "--out", str(tmp_path))
-    assert done.returncode == 2 and len(done.stderr.splitlines()) == 1 and "none" in done.stderr
+def test_a_wrong_run_is_one_line_and_exit_code_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("plan", "--run", f"{tmp_path}/runs/none", "--iteration", "0", "--out", str(tmp_path)) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "none" in line
 
 
 NODES = [
@@ -124,8 +128,7 @@ NODES = [
 @pytest.mark.parametrize("quoted", [False, True])
 def test_only_failures_that_no_other_attempt_cured_are_kept(fresh: Run, quoted: bool) -> None:
     text = json.dumps(json.dumps(NODES) if quoted else NODES)
-    done = call("finalize", "--run", fresh.uri, "--status", "Failed", "--failures", text)
-    assert done.returncode == 0, done.stderr
+    assert call("finalize", "--run", fresh.uri, "--status", "Failed", "--failures", text) == 0
     (failure,) = control.failures(fresh)
     assert (failure.label, failure.exit_code, failure.message) == ("generate", 65, "Error (exit code 65)")
     assert control.find_outcome(fresh).phase == "Failed"  # type: ignore[union-attr]
