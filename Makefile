@@ -6,8 +6,9 @@ STORE ?= leti-store
 SANDBOX ?= gvisor
 BIN := .venv/bin
 JOBS ?= 2
-# One thread per worker: two workers with as many threads as cores each would wait for one another.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+# One thread per worker: two workers with as many threads as cores each would wait for one another. And bytecode is
+# kept, whatever the environment says: without it every worker and every stage compiles all that it imports again.
+PYTEST := OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest
 # These tests kill real processes and wait for others: on a crowded CI machine one can lose a race that the code did
 # not. There, what failed is tried once more, alone; what fails twice has failed. Elsewhere nothing is tried twice.
 AGAIN = $(if $(CI),|| { echo "once more and alone - what failed:"; $(PYTEST) -q --lf --lfnf none -m $(1); },)
@@ -22,11 +23,12 @@ demo: .venv/ready ## install everything, then two real iterations on this machin
 test: .venv/ready ## every test that needs neither GPU nor cluster (under 15 minutes on 2 cores)
 	@sh scripts/runsc.sh gvisor
 	@sh scripts/chromium.sh
-	$(PYTEST) -q -n $(JOBS) -m "not slow and not soak" $(call AGAIN,"not slow and not soak")
+	$(PYTEST) -q -n $(JOBS) --dist worksteal -m "not slow and not soak" $(call AGAIN,"not slow and not soak")
 	$(PYTEST) -q -n $(JOBS) --dist loadfile -m "slow and not soak" $(call AGAIN,"slow and not soak")
 
 soak: .venv/ready ## whole runs under faults, a fake cluster among them (about 10 minutes on 2 cores)
 	@sh scripts/runsc.sh gvisor
+	$(PYTEST) -q -n $(JOBS) --hypothesis-profile search -m "hypothesis and not slow and not soak"
 	$(PYTEST) -q -n $(JOBS) --dist loadfile --timeout 1200 -m soak $(call AGAIN,soak --timeout 1200)
 
 check: .venv/ready ## lint, formatting and types

@@ -46,6 +46,7 @@ def isolated_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[N
     mine = pytest.MonkeyPatch()
     for name in [name for name in os.environ if name.startswith(("AWS_", "LETI_"))]:
         mine.delenv(name)
+    mine.delenv("PYTHONDONTWRITEBYTECODE", raising=False)  # what a process compiled, the next need not
     for name, value in ACCOUNT.items():
         mine.setenv(name, value)
     mine.setenv("no_proxy", "127.0.0.1,localhost")
