@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 # `--hypothesis-profile search`, many in `make soak`.
 _STEADY: Any = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow], "derandomize": True}
 settings.register_profile("leti", max_examples=30, **_STEADY)
-settings.register_profile("search", max_examples=500, **_STEADY)
+settings.register_profile("search", max_examples=200, **_STEADY)
 settings.load_profile("leti")
 
 ROOT = Path(__file__).parent.parent
