@@ -15,7 +15,8 @@ from leti_ctl.audit.catalog import Catalog
 from leti_ctl.reader import packed_rows
 from stages.contract.artifacts import ARTIFACTS, Part, Ref, parse_ref
 from stages.contract.errors import UsageError
-from stages.contract.run import Run, diff
+from stages.contract.run import Run
+from stages.contract.spec import diff
 
 
 def find_ref(catalog: Catalog, text: str) -> tuple[Ref, Part | None]:

@@ -18,13 +18,13 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from types import FrameType
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from stages.contract.artifacts import (
     STAGES,
@@ -50,6 +50,18 @@ from stages.contract.transfer import Meter, amount
 
 log = logging.getLogger("leti")
 PROGRESS_SECONDS = 1.0
+
+
+class Output(NamedTuple):
+    """Files on scratch that are to be a unit's part of an artifact, and what it was made from."""
+
+    ref: Ref
+    files: Mapping[Path, int]
+    """With their row counts."""
+    inputs: tuple[Input, ...]
+    facts: Mapping[str, Any] = {}
+    root: Path | None = None
+    """The folder whose layout a folder artifact keeps."""
 
 
 @dataclass
@@ -121,32 +133,45 @@ class Job:
 
     def commit_rows(self, ref: Ref, rows: Iterable[Record], *, inputs: tuple[Input, ...], **facts: Any) -> PartRecord:
         """Write rows as one JSONL object and commit the part."""
+        return self.commit(self.row_output(ref, rows, inputs=inputs, **facts))
+
+    def commit_folder(self, ref: Ref, root: Path, *, inputs: tuple[Input, ...], **facts: Any) -> PartRecord:
+        """Commit every file below `root` as a folder artifact."""
+        return self.commit(self.folder_output(ref, root, inputs=inputs, **facts))
+
+    def row_output(self, ref: Ref, rows: Iterable[Record], *, inputs: tuple[Input, ...], **facts: Any) -> Output:
+        """Write rows to one JSONL file, for a commit."""
         path = self.scratch / f"{ref.artifact}.jsonl"
         count = 0
         with open(path, "wb") as file:
             for line in write_rows(rows):
                 file.write(line)
                 count += 1
-        return self.commit(ref, {path: count}, inputs=inputs, facts=facts)
+        return Output(ref, {path: count}, inputs, facts)
 
-    def commit_folder(self, ref: Ref, root: Path, *, inputs: tuple[Input, ...], **facts: Any) -> PartRecord:
-        """Commit every file below `root` as a folder artifact."""
+    def folder_output(self, ref: Ref, root: Path, *, inputs: tuple[Input, ...], **facts: Any) -> Output:
+        """Take every file below `root`, for a commit as a folder artifact."""
         files = {path: 0 for path in sorted(root.rglob("*")) if path.is_file()}
-        return self.commit(ref, files, inputs=inputs, facts=facts, root=root)
+        return Output(ref, files, inputs, facts, root)
 
-    def commit(
-        self,
-        ref: Ref,
-        files: Mapping[Path, int],
-        *,
-        inputs: tuple[Input, ...],
-        facts: Mapping[str, Any] | None = None,
-        root: Path | None = None,
-    ) -> PartRecord:
-        """Commit files (with their row counts) as this unit's part of `ref`."""
-        record = self.run.commit(Commit(ref, self.part, files, inputs, self.seed(), self.made(), facts or {}, root))
-        log.info("committed %s part %s", ref, self.part, extra={"event": "committed", "fields": {"rows": record.rows}})
+    def commit(self, output: Output) -> PartRecord:
+        """Commit files as this unit's part of an artifact."""
+        record = self.run.commit(self._commit(output))
+        self._tell(output.ref, record)
         return record
+
+    def commit_together(self, given: Sequence[Output]) -> None:
+        """Commit all that the unit makes; none of it beside what another try made (`Run.commit_together`)."""
+        records = self.run.commit_together([self._commit(output) for output in given])
+        for output, record in zip(given, records, strict=True):
+            self._tell(output.ref, record)
+
+    def _commit(self, output: Output) -> Commit:
+        ref, files, inputs, facts, root = output
+        return Commit(ref, self.part, files, inputs, self.seed(), self.made(), facts, root)
+
+    def _tell(self, ref: Ref, record: PartRecord) -> None:
+        log.info("committed %s part %s", ref, self.part, extra={"event": "committed", "fields": {"rows": record.rows}})
 
     def made(self) -> Made:
         """Return when, where and how long so far, with what the stage has measured."""

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from stages.contract.artifacts import Input, Part, Ref
 from stages.contract.records import Execution, Problem, Sample
 from stages.contract.run import Run
-from stages.entrypoint import Job
+from stages.entrypoint import Job, Output
 
 SOURCE = (Input(ref="made by a test", sha256="0" * 64),)
 FEEDBACK = 'Traceback (most recent call last):\n  File "<string>", line 7, in <module>\n    assert f({0}) == 1\n{1}\n'
@@ -43,7 +43,7 @@ def commit_blocks(run: Run, scratch: Path, count: int = 16, length: int = 32, *,
     schema = pa.schema([("block", pa.int32()), ("input_ids", pa.list_(pa.int32()))])
     path = scratch / "pretraining.parquet"
     pq.write_table(pa.table({"block": np.arange(count, dtype=np.int32), "input_ids": list(ids)}, schema=schema), path)
-    Job(run, "prepare", scratch=scratch).commit(Ref("pretraining"), {path: count}, inputs=SOURCE)
+    Job(run, "prepare", scratch=scratch).commit(Output(Ref("pretraining"), {path: count}, SOURCE))
 
 
 def judged_samples(

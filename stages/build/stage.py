@@ -29,7 +29,7 @@ from stages.contract.errors import ArtifactError
 from stages.contract.records import Execution, Problem, Sample
 from stages.contract.seeds import derive_seed
 from stages.contract.spec import TrainSpec
-from stages.entrypoint import Job
+from stages.entrypoint import Job, Output
 
 log = logging.getLogger("leti.build")
 Bools = NDArray[np.bool_]
@@ -83,7 +83,7 @@ def build(job: Job) -> None:
     }
     log.info("%d examples in %d rows", len(counted), written, extra={"event": "built", "fields": facts})
     lineage = tuple(job.run.input(ref) for ref in (*inputs, checkpoint))
-    job.commit(job.outputs[0], {path: written}, inputs=lineage, facts=facts)
+    job.commit(Output(job.outputs[0], {path: written}, lineage, facts))
 
 
 def _encode(job: Job, encoder: Encoder, labelled: Bools, share: Share) -> dict[int, Example]:

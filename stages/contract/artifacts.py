@@ -1,6 +1,6 @@
 """The artifact table, keys, part records and indexes: how stages hand work to each other, and nothing else.
 
-The commit protocol (a part is one fan-out unit):
+The commit protocol (a part is one fan-out unit), in short:
 
 1. data objects are written under keys that carry their SHA-256;
 2. the part record is written if absent: the part exists from here on, and the first writer wins for ever;
@@ -8,6 +8,7 @@ The commit protocol (a part is one fan-out unit):
    of the same work, so every writer writes the same bytes.
 
 A process killed between any two steps leaves data nobody points to, and running it again goes on from there.
+`docs/protocol.md` specifies it: what it asks of a store, its invariants and why they hold, every place to be killed at.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Literal, NamedTuple, Self
 
-from pydantic import AfterValidator, NonNegativeInt, PositiveInt
+from pydantic import AfterValidator, NonNegativeInt, PositiveInt, model_validator
 
 from stages.contract.errors import UsageError
 from stages.contract.records import Block, Execution, Metrics, Note, PackedRow, Problem, Record, Sample, StepLog
@@ -66,6 +67,15 @@ class Ref(NamedTuple):
         """Key prefix relative to the run, without a final slash: `iterations/0003/samples/train`."""
         parts = [] if self.iteration is None else ["iterations", f"{self.iteration:04d}"]
         return "/".join([*parts, self.artifact, *([self.split] if self.split else [])])
+
+    @property
+    def index_key(self) -> str:
+        """Key of its index, relative to the run."""
+        return f"{self.prefix}/index.json"
+
+    def part_key(self, part: Part) -> str:
+        """Return the key of a part's record, relative to the run."""
+        return f"{self.prefix}/parts/{part.stem}.json"
 
     def __str__(self) -> str:
         return self.prefix
@@ -164,6 +174,12 @@ class PartRecord(Sealed):
     """What the stage found out about its rows and repeats exactly: `packing_fill`, `infra_errors`."""
     made: Made
 
+    @model_validator(mode="after")
+    def _is_one_of_its_parts(self) -> Self:
+        if self.part >= self.parts:
+            raise ValueError(f"part {self.part} of {self.parts} is none")
+        return self
+
     def digest(self) -> str:
         """SHA-256 over the part's objects; equal for equal data."""
         return objects_digest(self.objects)
@@ -221,6 +237,15 @@ def division(stage: StageName, spec: RunSpec, split: str) -> int:
     if not STAGES[stage].fans_out:
         return 1
     return spec.build.parts if stage == "build" else spec.get_pass(split).parts
+
+
+def parts_of(ref: Ref, spec: RunSpec) -> int:
+    """Return how many parts the spec divides an artifact into."""
+    makes = next(name for name, contract in STAGES.items() if ref.artifact in contract.outputs)
+    try:
+        return division(makes, spec, ref.split or "train")
+    except KeyError:  # a pass that this spec does not have
+        return 1
 
 
 def outputs(stage: StageName, spec: RunSpec, *, iteration: int, split: str) -> tuple[Ref, ...]:

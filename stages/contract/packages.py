@@ -1,4 +1,4 @@
-"""The package lock of this process: what is installed, so that a part can say what it was made with."""
+"""What a part was made with: the sources of the stages, and what is installed."""
 
 from __future__ import annotations
 
@@ -7,7 +7,19 @@ import sys
 from functools import lru_cache
 from pathlib import Path
 
+import stages
+
 SUFFIX = ".dist-info"
+
+
+@lru_cache(maxsize=1)
+def code_version() -> str:
+    """Return the package version and a digest of its Python sources, so that edited code is another code."""
+    root = Path(stages.__file__).parent
+    digest = hashlib.sha256()
+    for path in sorted(root.rglob("*.py")):
+        digest.update(f"{path.relative_to(root).as_posix()}\0".encode() + path.read_bytes())
+    return f"{stages.__version__}+{digest.hexdigest()[:16]}"
 
 
 @lru_cache(maxsize=1)

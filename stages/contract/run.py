@@ -1,23 +1,25 @@
-"""A run in a store: reading and committing artifacts. The commit protocol is specified in `artifacts.py`."""
+"""A run in a store: reading and committing artifacts, by the commit protocol.
+
+`docs/protocol.md` specifies it: objects and keys, what each writer does, invariants, every place to be killed at.
+"""
 
 from __future__ import annotations
 
 import hashlib
-import itertools
 import json
-import re
-from collections.abc import Container, Iterator, Mapping
-from functools import cached_property, lru_cache, partial
+from collections.abc import Container, Iterator, Mapping, Sequence
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 from pydantic import ValidationError
 
-import stages
-from stages.contract.artifacts import ARTIFACTS, DataObject, Index, Input, Made, Part, PartRecord, Ref
-from stages.contract.errors import ArtifactError, UsageError
+from stages.contract.artifacts import ARTIFACTS, DataObject, Index, Input, Made, Part, PartRecord, Ref, parts_of
+from stages.contract.errors import ArtifactError, RetryableError, UsageError
+from stages.contract.packages import code_version
 from stages.contract.records import Record, first_fault, read_rows
-from stages.contract.spec import RunSpec, document_digest, strip_compatible
+from stages.contract.seal import divisions, make_index, part_keys, part_under
+from stages.contract.spec import RunSpec, diff, document_digest, strip_compatible
 from stages.contract.store import Store, open_store
 from stages.contract.transfer import (
     READ_TRIES,
@@ -123,46 +125,43 @@ class Run:
 
     def find_part(self, ref: Ref, part: Part) -> PartRecord | None:
         """Return the part's record, or None when it is not committed."""
-        record = self._read_record(self._part_key(ref, part), PartRecord)
-        return record and self._of(ref, record, self._part_key(ref, part))
+        record = self._read_record(ref.part_key(part), PartRecord)
+        return record and self._of(ref, record, ref.part_key(part))
 
     def find_index(self, ref: Ref) -> Index | None:
-        """Return the artifact's index; written here if all parts exist but their committers died before it."""
-        index = self._read_record(self._index_key(ref), Index)
-        return self._of(ref, index, self._index_key(ref)) if index else self._seal(ref)
+        """Return the artifact's index; made here if all parts exist but their committers died before it."""
+        index = self._read_record(ref.index_key, Index)
+        return self._of(ref, index, ref.index_key) if index else self._seal(ref, reading=True)
 
     def get_index(self, ref: Ref) -> Index:
         """Return the artifact's index, or say which parts are missing."""
         # A listing may lag behind; asked for by their names, all parts are seen.
-        if index := self.find_index(ref) or self._seal(ref, by_name=True):
+        if index := self.find_index(ref) or self._seal(ref, reading=True, by_name=True):
             return index
         raise ArtifactError(f"run {self.name}: {ref} is incomplete: {self._missing(ref)}; run its stage first")
 
     def commit(self, commit: Commit) -> PartRecord:
         """Publish a part; if another has committed it meanwhile, theirs stands and is returned."""
-        if not commit.files:
-            raise ArtifactError(f"{commit.ref} part {commit.part} holds no file; nothing to commit")
-        objects = self._upload(commit)
-        record = PartRecord(
-            artifact=commit.ref.artifact,
-            iteration=commit.ref.iteration,
-            split=commit.ref.split,
-            part=commit.part.number,
-            parts=commit.part.of,
-            rows=sum(commit.files.values()),
-            objects=objects,
-            inputs=commit.inputs,
-            spec_sha256=self.spec_sha256,
-            code=code_version(),
-            seed=commit.seed,
-            facts=dict(commit.facts),
-            made=commit.made,
-        )
-        name = self._part_key(commit.ref, commit.part)
-        record = record.sealed()
-        won = self.store.put_if_absent(self.key(name), record.model_dump_json(indent=2).encode())
-        self._seal(commit.ref, known=name)
-        return record if won else self._winner(commit.ref, commit.part)
+        return self._publish(self._upload_part(commit))
+
+    def commit_together(self, commits: Sequence[Commit]) -> list[PartRecord]:
+        """Publish the outputs of one unit, in order, and return those that stand: all of one try, or of equal ones.
+
+        All data goes up before the first record. A try that meets other bytes than its own publishes nothing more, so
+        what one try made never stands beside what another did; `RetryableError` while theirs is not complete.
+        """
+        mine = [self._upload_part(commit) for commit in commits]
+        for record in mine:
+            if self._publish(record).digest() != record.digest():
+                break
+        found = [self.find_part(commit.ref, commit.part) for commit in commits]
+        if None in found:
+            folders = ", ".join(self.key(commit.ref.prefix) for commit in commits)
+            raise RetryableError(
+                f"{self.key(record.artifact)}: another try has committed other bytes than this one, and not all of its "
+                f"outputs yet; unless it is still at work, delete {folders} and resume"
+            )
+        return [record for record in found if record]
 
     def input(self, ref: Ref, part: Part | None = None) -> Input:
         """Return the lineage entry for an artifact, or for one part of it."""
@@ -176,7 +175,8 @@ class Run:
         objects = self._get_part(ref, part).objects if part is not None else self.get_index(ref).objects
         for item in objects:
             rows = 0
-            for row in read_rows(lines(self._verified(ref, item)), record, source=self.key(item.key)):
+            chunks = verified(self.store, self.key(item.key), item, partial(self._damaged, ref))
+            for row in read_rows(lines(chunks), record, source=self.key(item.key)):
                 rows += 1
                 yield row
             if rows != item.rows:
@@ -220,12 +220,6 @@ class Run:
             raise ArtifactError(f"run {self.name}: part {part} of {ref} is missing; run its stage first")
         return record
 
-    def _part_key(self, ref: Ref, part: Part) -> str:
-        return f"{ref.prefix}/parts/{part.stem}.json"
-
-    def _index_key(self, ref: Ref) -> str:
-        return f"{ref.prefix}/index.json"
-
     def _read_record(self, key: str, record: type[RecordOf]) -> RecordOf | None:
         for tries_left in reversed(range(READ_TRIES)):
             try:
@@ -248,35 +242,34 @@ class Run:
         try:
             found = record.model_validate_json(data)
         except ValidationError as error:
-            raise ArtifactError(f"{self.key(key)}: {first_fault(error)}; delete it and resume") from error
+            raise ArtifactError(f"{self.key(key)}: {first_fault(error)}; {self._remedy(key)}") from error
         if not found.is_intact():
-            raise ArtifactError(f"{self.key(key)} is damaged: its checksum is not its own; delete it and resume")
+            raise ArtifactError(f"{self.key(key)} is damaged: its checksum is not its own; {self._remedy(key)}")
         return found
+
+    def _remedy(self, key: str) -> str:
+        """What to do about a bad record. A part that is made again may come out otherwise, so its index goes too."""
+        prefix, marker, _ = key.partition("/parts/")
+        return f"delete it and {self.key(prefix)}/index.json, and resume" if marker else "delete it and resume"
 
     def _of(self, ref: Ref, record: RecordOf, key: str) -> RecordOf:
         """Return the record if it is the one that belongs under its key: a copied file must not pass for another."""
         found = Ref(record.artifact, record.iteration, record.split)
-        if found != ref or (isinstance(record, PartRecord) and not key.endswith(_part_name(record))):
-            raise ArtifactError(f"{self.key(key)}: is the record of {found}, not of {ref}; delete it and resume")
+        name = found.part_key(Part(record.part, record.parts)) if isinstance(record, PartRecord) else found.index_key
+        if found != ref or name != key:
+            raise ArtifactError(f"{self.key(key)}: is the record of {name}; {self._remedy(key)}")
         return record
 
-    def _winner(self, ref: Ref, part: Part) -> PartRecord:
-        record = self.find_part(ref, part)
-        if record is None:
-            key = self.key(self._part_key(ref, part))
-            raise ArtifactError(f"{key} vanished while it was written; look who deletes in this store")
-        return record
-
-    def _part_names(self, ref: Ref) -> list[str]:
-        """Return the keys of the artifact's part records that a listing shows, all of one division."""
-        start = len(self.key(""))
-        listed = [key[start:] for key in self.store.list(self.key(f"{ref.prefix}/parts/"))]
-        names = [name for name in listed if _division(name)]
-        divisions = sorted({_division(name) for name in names})
-        if len(divisions) > 1:
+    def _part_names(self, ref: Ref, known: str = "") -> list[str]:
+        """Return the keys of the artifact's part records that a listing shows, and a known one, all of one division."""
+        listed = self.store.list(self.key(f"{ref.prefix}/parts/"))
+        found = {*(key.removeprefix(self.key("")) for key in listed), known}
+        names = sorted(name for name in found if part_under(ref, name))
+        if len(numbers := divisions(ref, names)) > 1:
+            right, folder = parts_of(ref, self.spec), self.key(ref.prefix)
             raise ArtifactError(
-                f"run {self.name}: {ref} is divided into {' and into '.join(map(str, divisions))} parts; "
-                f"delete those of one division in {self.key(ref.prefix)}/parts and resume"
+                f"run {self.name}: {ref} is divided into {' and into '.join(map(str, numbers))} parts, the spec says "
+                f"{right}; delete all but *-of-{right:05d}.json in {folder}/parts, and {folder}/index.json, and resume"
             )
         return names
 
@@ -285,42 +278,78 @@ class Run:
         found = side_by_side(lambda name: self._read_record(name, PartRecord), names, [0] * len(names))
         return [self._of(ref, record, name) for record, name in zip(found, names, strict=True) if record]
 
-    def _seal(self, ref: Ref, *, known: str = "", by_name: bool = False) -> Index | None:
-        """Write the index if every part is there; return it, or None while parts are missing.
+    def _seal(self, ref: Ref, *, known: str = "", reading: bool = False, by_name: bool = False) -> Index | None:
+        """Write the index if every part is there; return the one that stands, or None while parts are missing.
 
-        A listing may lag behind: `known` is there whether it is listed or not, `by_name` asks for every part.
+        A listing may lag behind: `known` is there whether it is listed or not, `by_name` asks for every part. Who is
+        `reading` may lack the right to write; the index says nothing that the part records do not.
         """
-        names = self._part_names(ref)
-        names = sorted({*names, known}) if known else names
-        if by_name:
-            parts = _division(names[0]) if names else 1
-            names = [self._part_key(ref, Part(number, parts)) for number in range(parts)]
-        if not names or len(names) < _division(names[0]):
+        names = self._part_names(ref, known)
+        parts = next(iter(divisions(ref, names)), parts_of(ref, self.spec))
+        wanted = part_keys(ref, parts)
+        if not by_name and names != wanted:
             return None
-        records = self._part_records(ref, names)
-        if not records or len(records) < records[0].parts:
+        records = self._part_records(ref, wanted)
+        if len(records) < parts:
             return None
-        index = Index(
-            artifact=ref.artifact,
-            iteration=ref.iteration,
-            split=ref.split,
-            parts=records[0].parts,
-            rows=sum(record.rows for record in records),
-            objects=tuple(itertools.chain.from_iterable(record.objects for record in records)),
-            inputs=tuple(dict.fromkeys(itertools.chain.from_iterable(record.inputs for record in records))),
-            spec_sha256=records[0].spec_sha256,
-            facts={str(record.part): record.facts for record in records if record.facts},
-        ).sealed()
-        self.store.put_if_absent(self.key(self._index_key(ref)), index.model_dump_json(indent=2).encode())
+        index = make_index(ref, records)
+        try:
+            return self._publish_index(ref, index)
+        except (UsageError, OSError):
+            if not reading:
+                raise
+            return index
+
+    def _publish_index(self, ref: Ref, index: Index) -> Index:
+        if self.store.put_if_absent(self.key(ref.index_key), index.model_dump_json(indent=2).encode()):
+            return index
+        found = self._read_record(ref.index_key, Index)
+        if found is not None and found != index:
+            key = self.key(ref.index_key)
+            raise ArtifactError(
+                f"{key} is not of the parts that are there: one of them was deleted and came out otherwise; delete the "
+                "index and resume, and `leti-ctl audit` names what was made from the old one"
+            )
         return index
 
     def _missing(self, ref: Ref) -> str:
         names = set(self._part_names(ref))
         if not names:
             return "no part is committed"
-        parts = _division(min(names))
-        gone = [number for number in range(parts) if self._part_key(ref, Part(number, parts)) not in names]
-        return f"parts {', '.join(map(str, gone))} of {parts} are missing"
+        (parts,) = divisions(ref, names)
+        gone = [str(number) for number, key in enumerate(part_keys(ref, parts)) if key not in names]
+        return f"parts {', '.join(gone)} of {parts} are missing"
+
+    def _upload_part(self, commit: Commit) -> PartRecord:
+        """Bring a part's data into the store and return the record that will announce it."""
+        if not commit.files:
+            raise ArtifactError(f"{commit.ref} part {commit.part} holds no file; nothing to commit")
+        return PartRecord(
+            artifact=commit.ref.artifact,
+            iteration=commit.ref.iteration,
+            split=commit.ref.split,
+            part=commit.part.number,
+            parts=commit.part.of,
+            rows=sum(commit.files.values()),
+            objects=self._upload(commit),
+            inputs=commit.inputs,
+            spec_sha256=self.spec_sha256,
+            code=code_version(),
+            seed=commit.seed,
+            facts=dict(commit.facts),
+            made=commit.made,
+        ).sealed()
+
+    def _publish(self, record: PartRecord) -> PartRecord:
+        """Write a part record unless there is one; return the one that stands."""
+        ref, part = Ref(record.artifact, record.iteration, record.split), Part(record.part, record.parts)
+        key = ref.part_key(part)
+        won = self.store.put_if_absent(self.key(key), record.model_dump_json(indent=2).encode())
+        self._seal(ref, known=key)
+        winner = record if won else self.find_part(ref, part)
+        if winner is None:
+            raise ArtifactError(f"{self.key(key)} vanished while it was written; look who deletes in this store")
+        return winner
 
     def _upload(self, commit: Commit) -> tuple[DataObject, ...]:
         paths = list(commit.files)
@@ -342,9 +371,6 @@ class Run:
 
         return tuple(side_by_side(send, paths, sizes))
 
-    def _verified(self, ref: Ref, item: DataObject) -> Iterator[bytes]:
-        return verified(self.store, self.key(item.key), item, partial(self._damaged, ref))
-
     def _damaged(self, ref: Ref, fault: str) -> ArtifactError:
         return ArtifactError(f"{fault}; delete {self.key(ref.prefix)} and resume the run, which makes it again")
 
@@ -363,36 +389,7 @@ def resume_spec(stored: RunSpec, wanted: RunSpec) -> RunSpec:
     return wanted
 
 
-def diff(old: Any, new: Any, path: str = "") -> Iterator[str]:
-    """Yield one `path: old -> new` per differing leaf of two JSON values."""
-    if isinstance(old, dict) and isinstance(new, dict):
-        for name in sorted(old.keys() | new.keys()):
-            yield from diff(old.get(name), new.get(name), f"{path}.{name}" if path else name)
-    elif old != new:
-        yield f"{path}: {old!r} -> {new!r}"
-
-
-@lru_cache(maxsize=1)
-def code_version() -> str:
-    """Return the package version and a digest of its Python sources, so that edited code is another code."""
-    root = Path(stages.__file__).parent
-    digest = hashlib.sha256()
-    for path in sorted(root.rglob("*.py")):
-        digest.update(f"{path.relative_to(root).as_posix()}\0".encode() + path.read_bytes())
-    return f"{stages.__version__}+{digest.hexdigest()[:16]}"
-
-
 def _split_options(uri: str) -> tuple[str, str]:
     """Return an S3 URI without and with only its `?options`; a folder's name may hold a question mark."""
     base, mark, options = uri.partition("?") if uri.startswith("s3://") else (uri, "", "")
     return base, mark + options
-
-
-def _division(name: str) -> int:
-    """Return how many parts a part record's key says there are; 0 for a stranger's key."""
-    found = re.search(r"/\d{5}-of-(\d{5})\.json$", name)
-    return int(found[1]) if found else 0
-
-
-def _part_name(record: PartRecord) -> str:
-    return f"/{Part(record.part, record.parts).stem}.json"

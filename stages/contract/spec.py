@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, NamedTuple, get_args
 
 from pydantic import BaseModel, Field, model_validator
@@ -59,6 +59,7 @@ __all__ = [
     "TaskSpec",
     "Tokens",
     "TrainSpec",
+    "diff",
     "document_digest",
     "is_compatible",
     "strip_compatible",
@@ -197,6 +198,15 @@ def _strip(section: type[BaseModel], data: Mapping[str, Any]) -> dict[str, Any]:
         nested = isinstance(kind, type) and issubclass(kind, BaseModel)
         kept[name] = _strip(kind, value) if nested and isinstance(value, Mapping) else value  # type: ignore[arg-type]
     return kept
+
+
+def diff(old: Any, new: Any, path: str = "") -> Iterator[str]:
+    """Yield one `path: old -> new` per differing leaf of two JSON values."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        for name in sorted(old.keys() | new.keys()):
+            yield from diff(old.get(name), new.get(name), f"{path}.{name}" if path else name)
+    elif old != new:
+        yield f"{path}: {old!r} -> {new!r}"
 
 
 def is_compatible(field: FieldInfo) -> bool:

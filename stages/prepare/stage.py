@@ -19,7 +19,7 @@ from stages.contract.artifacts import Input, Ref
 from stages.contract.origin import find_checkpoint
 from stages.contract.records import write_rows
 from stages.contract.spec import Split
-from stages.entrypoint import Job
+from stages.entrypoint import Job, Output
 from stages.prepare.blocks import write_blocks
 from stages.prepare.corpus import read_texts
 from stages.tasks import load_problems
@@ -79,7 +79,7 @@ def _commit_blocks(job: Job, ref: Ref, checkpoint: Path) -> None:
     job.counters["pretraining_tokens"] = stream.blocks * spec.block_length
     log.info("%d blocks of %d tokens from %d files", stream.blocks, spec.block_length, stream.files)
     source = Input(ref=f"texts {spec.source}" + (f" at {spec.revision}" if spec.revision else ""), sha256=stream.sha256)
-    job.commit(ref, {path: stream.blocks}, inputs=(source,), facts={"files": stream.files})
+    job.commit(Output(ref, {path: stream.blocks}, (source,), {"files": stream.files}))
 
 
 @contextmanager

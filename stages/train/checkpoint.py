@@ -5,6 +5,10 @@
 
 A checkpoint holds everything that is not derived from the run and the step number: weights, optimizer state, loss log.
 It is uploaded beside the training that goes on; the one before stays until it is complete.
+
+Two trainers of one iteration, a pod that was given up and its successor, may write and remove here at once. Whatever
+that does, a reader sees every byte verified, or an error: never other bytes than one of them wrote
+(`docs/protocol.md`, mid-stage checkpoints).
 """
 
 from __future__ import annotations
@@ -14,13 +18,14 @@ import shutil
 import time
 from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 from pydantic import NonNegativeInt, ValidationError
 
-from stages.contract.artifacts import DataObject
-from stages.contract.errors import ArtifactError
-from stages.contract.records import Record, StepLog, first_fault, read_rows, write_rows
+from stages.contract.artifacts import DataObject, Sealed
+from stages.contract.errors import ArtifactError, StoreError
+from stages.contract.records import StepLog, first_fault, read_rows, write_rows
 from stages.contract.run import Run
 from stages.contract.store import Moved
 from stages.contract.transfer import digest_file, download, side_by_side
@@ -28,9 +33,11 @@ from stages.contract.transfer import digest_file, download, side_by_side
 log = logging.getLogger("leti.train")
 RECORD = "checkpoint.json"
 STEPS = "steps.jsonl"
+TRIES = 5
+"""Checkpoints that may be removed by another trainer while they are read, before that is an error."""
 
 
-class Checkpoint(Record):
+class Checkpoint(Sealed):
     """The record of one complete mid-stage checkpoint."""
 
     steps: NonNegativeInt
@@ -49,17 +56,27 @@ class Checkpoints:
 
     def newest(self) -> Checkpoint | None:
         """Return the complete checkpoint with the most steps, or None."""
-        records = [key for key in self._keys() if key.endswith(f"/{RECORD}")]
-        if not records:
-            return None
-        key = self.run.key(max(records))
-        try:
-            found = Checkpoint.model_validate_json(self.run.store.get(key))
-        except ValidationError as error:
-            raise ArtifactError(f"{key}: {first_fault(error)}; delete it and resume") from error
-        if found.spec_sha256 != self.run.spec_sha256:
-            raise ArtifactError(f"{key} was made with another spec; delete it and resume")
-        return found
+        # One that was listed may be removed since: then its trainer has a newer one.
+        for _ in range(TRIES):
+            records = [key for key in self._keys() if key.endswith(f"/{RECORD}")]
+            if not records:
+                return None
+            with suppress(KeyError):
+                return self._read(max(records, key=_steps))
+        raise StoreError(f"{self.run.key(self.prefix)}: checkpoints come and go; another process trains this iteration")
+
+    def load(self, folder: Path) -> list[StepLog] | None:
+        """Fetch the newest checkpoint into `folder`; return its loss log, or None where there is none."""
+        for _ in range(TRIES):
+            found = self.newest()
+            if found is None:
+                return None
+            try:
+                return self.fetch(found, folder)
+            except ArtifactError:
+                if self.newest() == found:
+                    raise
+        raise StoreError(f"{self.run.key(self.prefix)}: checkpoints come and go; another process trains this iteration")
 
     def fetch(self, checkpoint: Checkpoint, folder: Path) -> list[StepLog]:
         """Bring the trainer state into `folder`, every digest verified, and return the loss log so far."""
@@ -84,12 +101,12 @@ class Checkpoints:
         """Publish the trainer state in `folder` with the loss log, then remove older checkpoints."""
         started, logged = time.perf_counter(), list(steps)
         (folder / STEPS).write_bytes(b"".join(write_rows(logged)))
-        home = f"{self.prefix}step-{len(logged):06d}"
+        home = self._home(len(logged))
         paths = sorted(folder.iterdir())
         sizes = [path.stat().st_size for path in paths]
         moved = self.run.watch(f"uploading {home}", sum(sizes))
         objects = tuple(side_by_side(lambda path: self._upload(path, home, moved), paths, sizes))
-        record = Checkpoint(steps=len(logged), spec_sha256=self.run.spec_sha256, objects=objects)
+        record = Checkpoint(steps=len(logged), spec_sha256=self.run.spec_sha256, objects=objects).sealed()
         self.run.store.put_if_absent(self.run.key(f"{home}/{RECORD}"), record.model_dump_json(indent=2).encode())
         self.remove(below=len(logged))
         fields = {"steps": len(logged), "bytes": sum(sizes), "seconds": round(time.perf_counter() - started, 3)}
@@ -100,6 +117,25 @@ class Checkpoints:
         keys = [key for key in self._keys() if below is None or _steps(key) < below]
         for key in sorted(keys, key=lambda key: not key.endswith(f"/{RECORD}")):
             self.run.store.delete(self.run.key(key))
+
+    def _home(self, steps: int) -> str:
+        return f"{self.prefix}step-{steps:06d}"
+
+    def _read(self, key: str) -> Checkpoint:
+        """Return the record under a key; `ArtifactError` unless it is as it was written, and written for that key."""
+        place = self.run.key(key)
+        try:
+            found = Checkpoint.model_validate_json(self.run.store.get(place))
+        except ValidationError as error:
+            raise ArtifactError(f"{place}: {first_fault(error)}; delete it and resume") from error
+        if not found.is_intact():
+            raise ArtifactError(f"{place} is damaged: its checksum is not its own; delete it and resume")
+        if found.spec_sha256 != self.run.spec_sha256:
+            raise ArtifactError(f"{place} was made with another spec; delete it and resume")
+        home = self._home(found.steps)
+        if key != f"{home}/{RECORD}" or not all(item.key.startswith(f"{home}/") for item in found.objects):
+            raise ArtifactError(f"{place} is the record of another checkpoint; delete it and resume")
+        return found
 
     def _keys(self) -> list[str]:
         return [key.removeprefix(self.run.key("")) for key in self.run.store.list(self.run.key(self.prefix))]
@@ -114,11 +150,12 @@ class Checkpoints:
         self.run.store.upload(self.run.key(key), path, moved)
         return DataObject(key=key, sha256=sha256, size=size)
 
-    def _download(self, item: DataObject, folder: Path, moved: Moved) -> None:
+    def _download(self, item: DataObject, target: Path, moved: Moved) -> None:
         def damaged(fault: str) -> ArtifactError:
-            return ArtifactError(f"{fault}; delete its checkpoint's folder and resume")
+            folder = self.run.key(item.key.rpartition("/")[0])
+            return ArtifactError(f"{fault}; delete {folder} and resume")
 
-        path = folder / item.key.rpartition("/")[2].partition("-")[2]
+        path = target / item.key.rpartition("/")[2].partition("-")[2]
         download(self.run.store, self.run.key(item.key), item, path, damaged, moved)
 
 

@@ -17,7 +17,7 @@ from stages.contract.artifacts import Input, Ref
 from stages.contract.errors import SpecError, Stopped
 from stages.contract.records import StepLog
 from stages.device import count_accelerators
-from stages.entrypoint import Job, threads
+from stages.entrypoint import Job, Output, threads
 from stages.train import launch
 from stages.train.checkpoint import Checkpoints
 from stages.train.data import Blocks, count_steps, read_steps
@@ -169,9 +169,8 @@ class _Loop:
 
 def _resume(job: Job, checkpoints: Checkpoints) -> tuple[list[StepLog], Path | None]:
     """Return the loss log and trainer state to go on from: mid-stage, of the iteration before, or nothing."""
-    if found := checkpoints.newest():
-        folder = job.scratch / "resumed"
-        logged = checkpoints.fetch(found, folder)
+    folder = job.scratch / "resumed"
+    if (logged := checkpoints.load(folder)) is not None:
         log.info("resuming after step %d", len(logged), extra={"event": "resumed", "fields": {"steps": len(logged)}})
         return logged, folder
     if job.iteration and job.spec.train.keep_optimizer:
@@ -208,8 +207,7 @@ def _load_trainer(job: Job, start: Start) -> Trainer:
 
 
 def _commit(job: Job, trainer: Trainer, logged: list[StepLog]) -> None:
-    """Commit the outputs in the order of `job.outputs`; every process gathers, the first writes."""
-    lineage = _lineage(job)
+    """Commit the outputs together, in the order of `job.outputs`; every process gathers, the first writes."""
     for ref in job.outputs:
         folder = job.scratch / f"output-{ref.artifact}"
         folder.mkdir()
@@ -218,13 +216,19 @@ def _commit(job: Job, trainer: Trainer, logged: list[StepLog]) -> None:
         elif ref.artifact == "checkpoint":
             _copy_all_but_weights(job.run.fetch(Ref("checkpoint", job.iteration), job.scratch), folder)
             trainer.save_model(folder)
-        if trainer.rank:
-            continue
+    if trainer.rank == 0:
+        job.commit_together(list(_outputs(job, logged)))
+
+
+def _outputs(job: Job, logged: list[StepLog]) -> Iterator[Output]:
+    lineage = _lineage(job)
+    for ref in job.outputs:
+        folder = job.scratch / f"output-{ref.artifact}"
         if ref.artifact == "steps":
             tokens = sum(row.num_targets for row in logged)
-            job.commit_rows(ref, logged, inputs=lineage, targets=tokens)
+            yield job.row_output(ref, logged, inputs=lineage, targets=tokens)
         else:
-            job.commit_folder(ref, folder, inputs=lineage, steps=len(logged))
+            yield job.folder_output(ref, folder, inputs=lineage, steps=len(logged))
 
 
 def _lineage(job: Job) -> tuple[Input, ...]:

@@ -94,8 +94,7 @@ def main() -> None:
     """Import everything, then fork on demand."""
     import boto3
 
-    from stages.contract.packages import lock
-    from stages.contract.run import code_version
+    from stages.contract.packages import code_version, lock
 
     told = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # DeepSpeed says something when it is imported

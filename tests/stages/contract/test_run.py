@@ -14,9 +14,10 @@ import pytest
 
 from stages.contract.artifacts import Part
 from stages.contract.errors import ArtifactError, UsageError
+from stages.contract.packages import code_version
 from stages.contract.records import Problem
-from stages.contract.run import Run, code_version, diff, resume_spec
-from stages.contract.spec import RunSpec
+from stages.contract.run import Run, resume_spec
+from stages.contract.spec import RunSpec, diff
 from stages.contract.store import open_store
 from tests.conftest import ROOT
 from tests.s3 import S3Server
@@ -188,7 +189,9 @@ def test_who_reads_seals_for_those_who_died_before_it(run: Run, tmp_path: Path) 
 
 def test_parts_of_different_divisions_are_not_mixed(run: Run, tmp_path: Path) -> None:
     commit_numbers(run, Part(1, 4), tmp_path)
-    with pytest.raises(ArtifactError, match=r"problems/train is divided into 2 and into 4 parts; delete those of one"):
+    with pytest.raises(
+        ArtifactError, match=r"problems/train is divided into 2 and into 4 parts, the spec says 1; delete all but"
+    ):
         commit_numbers(run, Part(0, 2), tmp_path)
     with pytest.raises(ArtifactError, match="is divided into 2 and into 4 parts"):
         run.get_index(PROBLEMS)
