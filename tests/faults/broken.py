@@ -8,7 +8,7 @@ import queue
 from collections.abc import Iterator
 from pathlib import Path
 
-from stages.contract.store import Entry, Leftover, Store
+from stages.contract.store import Entry, Leftover, Moved, Store
 
 PARTS = 3
 
@@ -40,7 +40,7 @@ class Turns(Store):
     def put_if_absent(self, key: str, data: bytes) -> bool:
         return self.wait().put_if_absent(key, data)
 
-    def upload(self, key: str, path: Path) -> None:
+    def upload(self, key: str, path: Path, moved: Moved = lambda _: None) -> None:
         self.wait().upload(key, path)
 
     def scan(self, prefix: str) -> Iterator[Entry]:
@@ -93,7 +93,7 @@ class RecordBeforeData(Turns):
         super().__init__(inner)
         self.late: list[tuple[str, Path]] = []
 
-    def upload(self, key: str, path: Path) -> None:
+    def upload(self, key: str, path: Path, moved: Moved = lambda _: None) -> None:
         self.late.append((key, path))
 
     def put_if_absent(self, key: str, data: bytes) -> bool:
@@ -133,7 +133,7 @@ class IndexBeforeRecord(Turns):
 class UploadInHalves(Turns):
     """Data appears bit by bit."""
 
-    def upload(self, key: str, path: Path) -> None:
+    def upload(self, key: str, path: Path, moved: Moved = lambda _: None) -> None:
         half = path.with_name(f"half-{path.name}")
         half.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
         super().upload(key, half)
@@ -147,7 +147,7 @@ class LoserTidiesUp(Turns):
         super().__init__(inner)
         self.mine: list[str] = []
 
-    def upload(self, key: str, path: Path) -> None:
+    def upload(self, key: str, path: Path, moved: Moved = lambda _: None) -> None:
         super().upload(key, path)
         self.mine.append(key)
 

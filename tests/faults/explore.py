@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from stages.contract.errors import LetiError, StoreError
-from stages.contract.store import Entry, Leftover, Store
+from stages.contract.store import Entry, Leftover, Moved, Store
 
 Objects = Mapping[str, bytes]
 WRITES = ("put_if_absent", "upload")
@@ -90,7 +90,7 @@ class Replayed(Store):
     def put_if_absent(self, key: str, data: bytes) -> bool:
         return bool(self._ask(Op("put_if_absent", key, data)))
 
-    def upload(self, key: str, path: Path) -> None:
+    def upload(self, key: str, path: Path, moved: Moved = lambda _: None) -> None:
         self._ask(Op("upload", key, path.read_bytes()))
 
     def scan(self, prefix: str) -> Iterator[Entry]:

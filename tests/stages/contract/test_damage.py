@@ -85,6 +85,11 @@ def other_rows(run: Run, relative: str) -> None:
     damage(run, relative, text.replace('"rows": 7', '"rows": 3').encode())
 
 
+def no_part(run: Run, relative: str) -> None:
+    record = json.loads(run.store.get(run.key(relative)))
+    damage(run, relative, json.dumps({**record, "part": 1}).encode())
+
+
 def newer(run: Run, relative: str) -> None:
     record = json.loads(run.store.get(run.key(relative)))
     damage(run, relative, json.dumps({**record, "format": 2}).encode())
@@ -114,6 +119,7 @@ INDEX = "problems/train/index.json"
             rf"runs/r1/{PART} is damaged: its checksum is not its own; delete it and .*index.json, and resume",
         ),
         (other_rows, INDEX, rf"runs/r1/{INDEX} is damaged: its checksum is not its own; delete it and resume"),
+        (no_part, PART, rf"runs/r1/{PART}: part 1 of 1 is none; delete it and runs/r1/problems/train/index.json, and"),
         (newer, INDEX, rf"runs/r1/{INDEX}: format: Input should be 1, got 2"),
     ],
 )

@@ -7,18 +7,19 @@ import re
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from stages.contract.artifacts import Part
+from stages.contract.artifacts import Part, Ref
 from stages.contract.errors import ArtifactError, UsageError
 from stages.contract.packages import code_version
 from stages.contract.records import Problem
 from stages.contract.run import Run, resume_spec
 from stages.contract.spec import RunSpec, diff
-from stages.contract.store import open_store
+from stages.contract.store import Entry, LocalStore, open_store
 from tests.conftest import ROOT
 from tests.s3 import S3Server
 from tests.stages.contract.parts import (
@@ -195,6 +196,73 @@ def test_parts_of_different_divisions_are_not_mixed(run: Run, tmp_path: Path) ->
         commit_numbers(run, Part(0, 2), tmp_path)
     with pytest.raises(ArtifactError, match="is divided into 2 and into 4 parts"):
         run.get_index(PROBLEMS)
+
+
+class Lagging(LocalStore):
+    """A folder whose listings leave out what they are told to."""
+
+    hidden: str = "nothing"
+
+    def scan(self, prefix: str) -> Iterator[Entry]:
+        return (entry for entry in super().scan(prefix) if self.hidden not in entry.key)
+
+
+def test_parts_of_two_divisions_are_not_sealed_where_the_listing_hides_one(tmp_path: Path) -> None:
+    run = Run(Lagging(tmp_path / "store"), "r1")
+    run.create(RunSpec())
+    commit_numbers(run, Part(1, 3), tmp_path)
+    run.store.hidden = "-of-00002"  # type: ignore[attr-defined]
+    with pytest.raises(ArtifactError, match=r"divided into 2 and into 3 parts"):
+        commit_numbers(run, Part(0, 2), tmp_path)
+    assert not (tmp_path / "store/runs/r1/problems/train/index.json").exists()
+
+
+def test_all_parts_are_found_where_the_listing_shows_none(tmp_path: Path) -> None:
+    run = Run(Lagging(tmp_path / "store"), "r1")
+    run.create(RunSpec.model_validate_json('{"generate": {"parts": 3}}'))
+    run.store.hidden = "/parts/"  # type: ignore[attr-defined]
+    samples = Ref("samples", 0, "train")
+    for number in range(3):
+        commit_rows(run, Part(number, 3), [], tmp_path, ref=samples)
+    assert run.find_index(samples) is None
+    assert run.get_index(samples).parts == 3
+
+
+def test_a_strangers_number_does_not_stand_for_a_missing_part(run: Run, tmp_path: Path) -> None:
+    for number in (0, 1):
+        commit_numbers(run, Part(number, 3), tmp_path)
+    for name in ("00007-of-00003.json", "x/00002-of-00003.json", "00002-of-00003.json.bak"):
+        run.store.put_if_absent(run.key(f"problems/train/parts/{name}"), b"{}")
+    assert run.find_index(PROBLEMS) is None
+    commit_numbers(run, Part(2, 3), tmp_path)
+    assert run.get_index(PROBLEMS).rows == 7
+
+
+class ReadOnly(LocalStore):
+    """A folder that this process may not write to, as a bucket's policy has it."""
+
+    def put_if_absent(self, key: str, data: bytes) -> bool:
+        raise UsageError("AccessDenied")
+
+
+def test_who_may_only_read_needs_no_index_to_have_been_written(run: Run, tmp_path: Path) -> None:
+    commit_numbers(run, Part(), tmp_path)
+    sealed = run.get_index(PROBLEMS)
+    run.store.delete(run.key(PROBLEMS.index_key))
+    reader = Run(ReadOnly(Path(run.store.uri)), run.name)
+    assert reader.get_index(PROBLEMS) == sealed
+    assert len(list(reader.read(PROBLEMS, Problem))) == 7
+    with pytest.raises(KeyError):
+        index_bytes(run)
+
+
+def test_an_index_of_parts_that_were_made_again_otherwise_is_told(run: Run, tmp_path: Path) -> None:
+    commit_rows(run, Part(), [problem(1)], tmp_path / "a")
+    run.store.delete(run.key(PROBLEMS.part_key(Part())))
+    with pytest.raises(ArtifactError, match=r"index.json is not of the parts that are there: .*; delete the index"):
+        commit_rows(run, Part(), [problem(2)], tmp_path / "b")
+    run.store.delete(run.key(PROBLEMS.index_key))
+    assert list(run.read(PROBLEMS, Problem)) == [problem(2)]
 
 
 # Kills

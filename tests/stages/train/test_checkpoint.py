@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -9,8 +10,8 @@ from stages.contract.errors import ArtifactError, StoreError
 from stages.contract.records import StepLog
 from stages.contract.run import Run
 from stages.contract.spec import RunSpec
-from stages.contract.store import LocalStore, open_store
-from stages.train.checkpoint import RECORD, Checkpoints
+from stages.contract.store import LocalStore, Moved, open_store
+from stages.train.checkpoint import RECORD, Checkpoint, Checkpoints
 
 
 def log_of(steps: int) -> list[StepLog]:
@@ -75,7 +76,7 @@ class Slow(LocalStore):
         self.let = threading.Event()
         self.broken = False
 
-    def upload(self, key: str, path: Path) -> None:
+    def upload(self, key: str, path: Path, moved: Moved = lambda _: None) -> None:
         assert self.let.wait(60)
         if self.broken:
             raise StoreError("cannot be reached")
@@ -154,3 +155,80 @@ def test_a_damaged_record_is_noticed(run: Run) -> None:
     run.store.put_if_absent(run.key(f"iterations/0000/train/step-000003/{RECORD}"), b"{")
     with pytest.raises(ArtifactError, match="delete it and resume"):
         Checkpoints(run, 0).newest()
+
+
+def saved(run: Run, folder: Path, steps: int) -> str:
+    """Save a checkpoint; return the key of its record."""
+    Checkpoints(run, 0).save(state(folder, str(steps)), log_of(steps))
+    return run.key(f"iterations/0000/train/step-{steps:06d}/{RECORD}")
+
+
+def test_any_flipped_bit_in_a_record_is_found(run: Run, tmp_path: Path) -> None:
+    key = saved(run, tmp_path / "a", 3)
+    path = run.store.local_path(key)
+    assert path is not None
+    intact = path.read_bytes()
+    for bit in range(len(intact) * 8):
+        flipped = bytearray(intact)
+        flipped[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(flipped)
+        with pytest.raises(ArtifactError, match=r"step-000003/checkpoint.json.*; delete it and resume"):
+            Checkpoints(run, 0).newest()
+    path.write_bytes(intact)
+    assert Checkpoints(run, 0).newest() is not None
+
+
+@pytest.mark.parametrize("other", ["iterations/0000/train/step-000006", "iterations/0001/train/step-000003"])
+def test_the_record_of_another_checkpoint_does_not_pass_for_this_ones(other: str, run: Run, tmp_path: Path) -> None:
+    key = saved(run, tmp_path / "a", 3)
+    run.store.put_if_absent(run.key(f"{other}/{RECORD}"), run.store.get(key))
+    with pytest.raises(ArtifactError, match=r"is the record of another checkpoint; delete it and resume"):
+        Checkpoints(run, int(other.split("/")[1])).newest()
+
+
+def test_the_newest_is_that_of_most_steps_however_many_digits_they_have(run: Run, tmp_path: Path) -> None:
+    for steps in (999_999, 1_000_000):
+        record = Checkpoint(steps=steps, spec_sha256=run.spec_sha256, objects=()).sealed()
+        key = run.key(f"iterations/0000/train/step-{steps:06d}/{RECORD}")
+        run.store.put_if_absent(key, record.model_dump_json().encode())
+    found = Checkpoints(run, 0).newest()
+    assert found is not None and found.steps == 1_000_000
+
+
+class Overtaken(LocalStore):
+    """A folder in which another trainer publishes its next checkpoint, and removes the one before, at each read."""
+
+    def __init__(self, root: Path, folder: Path) -> None:
+        super().__init__(root)
+        self.folder, self.times = folder, 0
+        self.steps = 3
+
+    def stream(self, key: str) -> Iterator[bytes]:
+        if "/train/step-" in key and self.times:
+            self.times -= 1
+            self.steps += 3
+            other = Run(LocalStore(self.root), "r1")
+            saved(other, self.folder, self.steps)
+        return super().stream(key)
+
+
+@pytest.mark.parametrize("times", [1, 2, 3])
+def test_a_checkpoint_that_another_trainer_removes_as_it_is_read_gives_way_to_the_newer(
+    times: int, tmp_path: Path
+) -> None:
+    store = Overtaken(tmp_path / "store", tmp_path / "a")
+    run = Run(store, "r1")
+    run.create(RunSpec())
+    saved(run, tmp_path / "a", 3)
+    store.times = times
+    logged = Checkpoints(run, 0).load(tmp_path / "back")
+    assert logged is not None and len(logged) == store.steps == 3 + 3 * times
+    assert (tmp_path / "back" / "weights.safetensors").read_text() == str(store.steps)
+
+
+def test_data_that_is_damaged_is_no_race(run: Run, tmp_path: Path) -> None:
+    saved(run, tmp_path / "a", 3)
+    (weights,) = [key for key in keys(run) if "weights" in key]
+    run.store.delete(weights)
+    with pytest.raises(ArtifactError, match=r"delete runs/\w+/iterations/0000/train/step-000003 and resume"):
+        Checkpoints(run, 0).load(tmp_path / "back")
