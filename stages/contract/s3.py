@@ -35,6 +35,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from stages.contract import gcs, retry
 from stages.contract.claims import SUFFIX, Claims
+from stages.contract.crt import Crt
 from stages.contract.errors import StoreError, UsageError
 from stages.contract.listing import Page, page_query, read_page
 from stages.contract.multipart import PIECE_BYTES, Multipart, md5, unfinished
@@ -61,6 +62,7 @@ OPTIONS = {
     "region": "the bucket's region",
     "dialect": "aws or gcs; left out, the endpoint's host decides",
     "settle": "seconds; for a server without conditional writes, see `claims`",
+    "transfer": "crt: large objects by the AWS Common Runtime",
     "timeout": "seconds without a byte after which a request is sent again; 20",
 }
 
@@ -90,6 +92,7 @@ class S3Store(Store):
         self.claims = Claims(self, self._seconds("settle", options["settle"])) if "settle" in options else None
         self.has_answered = False
         self.wire = Wire(self.timeout)
+        self.crt = self._crt(options)
         for name in ("GetObject", "PutObject"):
             self.client.meta.events.register(f"before-send.s3.{name}", self.wire.watch)
 
@@ -129,6 +132,8 @@ class S3Store(Store):
     def upload(self, key: str, path: Path, moved: Moved = lambda _: None) -> None:
         size = path.stat().st_size
         if size > PIECE_BYTES:
+            if self.crt and self.crt.upload(self._full(key), path, moved):
+                return
             Multipart(self, key, self._full(key)).upload(path, size, moved)
             return
         data = path.read_bytes()
@@ -185,6 +190,12 @@ class S3Store(Store):
         with suppress(KeyError):
             self.ask(leftover.key, lambda: self.client.abort_multipart_upload(**where))
 
+    def _crt(self, options: dict[str, str]) -> Crt | None:
+        given = options.get("transfer")
+        if given not in (None, "crt"):
+            raise UsageError(f"store {self.uri}: transfer {given!r}; write crt, or leave it out")
+        return Crt(self) if given else None
+
     def _seconds(self, name: str, given: str) -> float:
         try:
             seconds = float(given)
@@ -219,6 +230,7 @@ class S3Store(Store):
                     "s3", config=config, endpoint_url=options.get("endpoint_url"), region_name=options.get("region")
                 )
                 self.credentials: Any = session.get_credentials()
+                self.session: Any = session._session  # botocore's
                 self._learn_dialect(client, options)
                 return client
         except (BotoCoreError, ValueError) as error:
