@@ -90,7 +90,7 @@ def find(catalog: Catalog, retention: Retention) -> Garbage:
     """Return what the rule gives up; nothing that a unit still to be done reads."""
     run = catalog.run
     oldest = time.time() - retention.orphan_hours * 3600
-    orphans = [(key, catalog.sizes[key]) for key in catalog.orphans() if catalog.entries[key].modified < oldest]
+    orphans = [(key, catalog.sizes[key]) for key in catalog.orphans() if catalog.sizes.modified(key) < oldest]
     spec = decisions.effective(run, control.current_spec(run))
     needed = _needed(run, spec)
     claimed = ancestry.claimed(run)

@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from functools import cached_property
-from typing import NamedTuple, TypeVar
+from threading import Lock
+from typing import Any, NamedTuple, TypeVar
 
 from pydantic import ValidationError
 
 from leti_ctl import garbage
+from leti_ctl.audit.compact import Listing, Objects
 from leti_ctl.audit.finding import Finding, warning
-from stages.contract.artifacts import DataObject, Index, Part, PartRecord, Ref, objects_digest, parse_ref
+from leti_ctl.audit.parsing import Parsed, parse
+from stages.contract.artifacts import Index, Part, PartRecord, Ref, parse_ref
+from stages.contract.errors import StoreError
 from stages.contract.records import first_fault
 from stages.contract.run import Run
-from stages.contract.store import Entry
 
 R = TypeVar("R", PartRecord, Index)
 READERS = 16
 """Records read at once: their time is the store's round trip."""
+LARGE_RECORD = 1 << 20
+"""Bytes."""
 
 _PART = re.compile(r"(?P<prefix>.+)/parts/(?P<number>\d{5})-of-(?P<of>\d{5})\.json")
 _INDEX = re.compile(r"(?P<prefix>.+)/index\.json")
@@ -31,14 +39,13 @@ _BESIDE = re.compile(
             r"environments/[0-9a-f]{64}\.txt",
             r"(?:control|logs)/.+",
             r"gc/\d{4}-[0-9a-f]{64}\.json",
-            r"iterations/(?P<trained>\d{4,})/train/step-\d{6,}/[^/]+",
+            r"iterations/(?P<trained>\d{4,})/train/step-\d{6}/[^/]+",
             r"iterations/\d{4,}/notes/[^/]+/waiting/\d{5}-of-\d{5}\.jsonl",
-            r".+\.claim",
         )
     )
 )
-"""Keys that are no artifact's: the spec, control objects, logs, what a killed training goes on from, failures that
-waited for notes, and claims (`docs/protocol.md`).
+"""Keys that are no artifact's: the spec, control objects, logs, what a killed training goes on from, and failures that
+waited for notes.
 """
 
 
@@ -57,22 +64,50 @@ class Catalog:
         self.run = run
         self.findings: list[Finding] = []
         start = len(run.key(""))
-        self.entries: dict[str, Entry] = {entry.key[start:]: entry for entry in run.store.scan(run.key(""))}
-        self.sizes: dict[str, int] = {key: entry.size for key, entry in self.entries.items()}
-        self.removed = garbage.removed(run, self.entries)
+        self.sizes = Listing(entry._replace(key=entry.key[start:]) for entry in run.store.scan(run.key("")))
+        """Bytes by key, keys relative to the run."""
+        self.removed = garbage.removed(run, self.sizes)
         self.parts: dict[Ref, dict[int, PartRecord]] = {}
+        """Records as they are, but that their objects are a compact sequence in place of a tuple."""
         self.indexes: dict[Ref, Index] = {}
+        """Indexes without their objects."""
+        self.seals: dict[Ref, bytes] = {}
+        """Digests of the objects that indexes name."""
+        self.written: dict[str, str] = {}
+        """SHA-256 of part records as they lie in the store, by key."""
+        self._documents: dict[str, bytes | None] = {}
+        self._digests: dict[Ref, str] = {}
+        self._large = Lock()
         self._read()
+
+    def document(self, key: str) -> bytes | None:
+        """Return a small object of the run; None, and once a finding, where it cannot be read."""
+        if key not in self._documents:
+            try:
+                self._documents[key] = self.run.store.get(self.run.key(key))
+            except (KeyError, OSError, StoreError) as error:
+                self._documents[key] = None
+                self.findings.append(Finding("existence", key, "an object that can be read", str(error)))
+        return self._documents[key]
 
     def part(self, ref: Ref, part: Part) -> PartRecord | None:
         """Return a part's record, or None."""
         record = self.parts.get(ref, {}).get(part.number)
         return record if record and record.parts == part.of else None
 
-    def objects(self, ref: Ref) -> tuple[DataObject, ...]:
+    def objects(self, ref: Ref) -> Objects:
         """Return an artifact's objects in part order, from its parts: an index adds nothing to them."""
         records = self.parts.get(ref, {})
-        return tuple(item for number in sorted(records) for item in records[number].objects)
+        return Objects.joined([compact(records[number]) for number in sorted(records)])
+
+    def facts(self, ref: Ref, prefix: str) -> dict[str, float]:
+        """Return an artifact's facts whose names begin so, without the prefix, each summed over the parts."""
+        sums: Counter[str] = Counter()
+        for record in self.parts.get(ref, {}).values():
+            for name, value in record.facts.items():
+                if name.startswith(prefix) and not isinstance(value, str):
+                    sums[name.removeprefix(prefix)] += value  # type: ignore[assignment]
+        return dict(sums)
 
     def is_complete(self, ref: Ref) -> bool:
         """Whether all parts of an artifact are committed."""
@@ -81,7 +116,9 @@ class Catalog:
 
     def digest(self, ref: Ref) -> str | None:
         """Return what an index over the parts has as its digest, or None while parts are missing."""
-        return objects_digest(self.objects(ref)) if self.is_complete(ref) else None
+        if ref not in self._digests and self.is_complete(ref):
+            self._digests[ref] = self.objects(ref).digest()
+        return self._digests.get(ref)
 
     @cached_property
     def refs(self) -> list[Ref]:
@@ -94,7 +131,7 @@ class Catalog:
             found = f"none, {self.sizes[key]} bytes; `leti-ctl gc` removes it"
             yield warning("orphans", key, "a record that names it", found)
         for key in self._nameless():
-            if not is_known(key):
+            if not _is_artifact(key):
                 yield warning("keys", key, "a key of a run", f"a stranger of {self.sizes[key]} bytes")
 
     def orphans(self) -> list[str]:
@@ -102,8 +139,9 @@ class Catalog:
         return sorted([*(key for key in self._nameless() if _is_artifact(key)), *self._spent()])
 
     def _nameless(self) -> list[str]:
-        named = {item.key for records in self.parts.values() for record in records.values() for item in record.objects}
-        return [key for key in self.sizes if key not in named and not _BESIDE.fullmatch(key) and not _place(key)]
+        records = (record for parts in self.parts.values() for record in parts.values())
+        rest = self.sizes.others(item.key for record in records for item in record.objects)
+        return [key for key in rest if not _BESIDE.fullmatch(key) and not _place(key)]
 
     def _spent(self) -> Iterator[str]:
         """Yield the mid-stage checkpoints of trainings that have committed what they made."""
@@ -134,19 +172,30 @@ class Catalog:
 
     def _parsed(self, key: str, kind: type[R]) -> R | None:
         try:
-            return self._intact(key, kind.model_validate_json(self.run.store.get(self.run.key(key))))
+            # A large record takes several times what is kept of it, so one at a time.
+            with self._large if self.sizes[key] > LARGE_RECORD else nullcontext():
+                data = self.run.store.get(self.run.key(key))
+                if kind is PartRecord:
+                    self.written[key] = hashlib.sha256(data).hexdigest()
+                return self._kept(key, parse(data, kind))
         except KeyError:
             self.findings.append(Finding("existence", key, "the object that was listed", "nothing"))
         except ValidationError as error:
             self.findings.append(Finding("record", key, f"a {kind.__name__}", first_fault(error)))
+        except (OSError, StoreError) as error:
+            self.findings.append(Finding("record", key, f"a {kind.__name__}", f"none that can be read: {error}"))
         return None
 
-    def _intact(self, key: str, record: R) -> R:
+    def _kept(self, key: str, parsed: Parsed[R]) -> R:
         """Return the record, with a finding where it is not as it was written."""
-        if not record.is_intact():
+        record, objects = parsed.record, parsed.objects
+        if not parsed.is_intact:
             found = "none" if not record.checksum else "another"
             self.findings.append(Finding("record", key, "a record with its own checksum", found))
-        return record
+        if isinstance(record, Index):
+            self.seals[_ref(record)] = objects.seal()
+            return record
+        return record.model_copy(update={"objects": objects})
 
     def _belongs(self, key: str, place: Place, named: Place) -> bool:
         if place == named:
@@ -155,9 +204,11 @@ class Catalog:
         return False
 
 
-def is_known(key: str) -> bool:
-    """Whether a key, relative to a run, is of a form that runs have."""
-    return bool(_BESIDE.fullmatch(key)) or _is_artifact(key)
+def compact(record: PartRecord) -> Objects:
+    """Return the objects of a record of a catalog."""
+    objects: Any = record.objects
+    assert isinstance(objects, Objects), "a catalog's records are compact"
+    return objects
 
 
 def _is_artifact(key: str) -> bool:

@@ -9,11 +9,13 @@ Level = Literal["error", "warning"]
 CHECKS: dict[str, str] = {
     "record": "a part record or index can be read and belongs under its key",
     "spec": "everything was made with the run's spec",
+    "digest": "the run is the one whose digest was expected",
     "index": "an index is the sum of its parts",
     "complete": "every unit of the run is committed",
     "lineage": "every input is written down, exists and has the digest written down",
     "seed": "seeds follow from the run's seed",
     "existence": "every object that a record names is in the store",
+    "names": "objects are named after what they hold",
     "size": "objects have the size their record says",
     "checksum": "objects have the SHA-256 their record says",
     "schema": "rows have the columns of their artifact",
@@ -21,9 +23,11 @@ CHECKS: dict[str, str] = {
     "pairs": "each problem has each of its samples once, in samples and in executions",
     "verdict": "a row of executions does not contradict itself",
     "scores": "metrics follow from samples and executions",
+    "facts": "what a part record says of its rows follows from them",
+    "programs": "programs follow from problems and samples",
     "examples": "every verdict became its training example, once an epoch",
     "tokens": "special tokens stand only where a sequence has them",
-    "steps": "the training log counts its steps and has finite losses",
+    "steps": "the training log follows from the examples and the spec, and has finite losses",
     "rederived": "the stage, run again, gives the same bytes",
     "reexecuted": "programs, judged again, get the same verdict",
     "code": "all parts were made by one version of the stages",
@@ -46,9 +50,14 @@ class Finding(NamedTuple):
     @property
     def line(self) -> str:
         """The finding in one line."""
-        return f"{self.level} {self.check}: {self.key}: expected {self.expected}, found {self.found}"
+        return _plain(f"{self.level} {self.check}: {self.key}: expected {self.expected}, found {self.found}")
 
 
 def warning(check: str, key: str, expected: str, found: str) -> Finding:
     """Return a finding that leaves the run clean."""
     return Finding(check, key, expected, found, "warning")
+
+
+def _plain(text: str) -> str:
+    """Return the text without what would break a line or steer a terminal: keys may hold anything."""
+    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)

@@ -7,7 +7,8 @@ from collections import Counter
 from collections.abc import Iterator
 from itertools import chain
 
-from leti_ctl.audit.catalog import Catalog
+from leti_ctl.audit.catalog import Catalog, compact
+from leti_ctl.audit.compact import Objects
 from leti_ctl.audit.finding import Finding, warning
 from leti_ctl.pipeline import Unit, plan
 from stages.contract.artifacts import (
@@ -39,9 +40,7 @@ def check(catalog: Catalog, spec: RunSpec) -> Iterator[Finding]:
         if ref not in planned:
             yield warning("complete", ref.prefix, "an artifact of this spec", "one that no unit makes")
         elif catalog.is_complete(ref) and ref not in catalog.indexes:
-            yield warning(
-                "index", f"{ref.prefix}/index.json", "an index over its parts", "none yet; whoever reads it writes it"
-            )
+            yield warning("index", f"{ref.prefix}/index.json", "an index over its parts", "none yet; resume writes it")
     for unit in whole.units:
         yield from _unit(catalog, spec, unit)
     yield from _code(catalog)
@@ -64,12 +63,12 @@ def _specs(catalog: Catalog, spec: RunSpec) -> Iterator[Finding]:
 
 def _spec_document(catalog: Catalog) -> Iterator[Finding]:
     """The spec's own bytes: its compatible fields are in no other digest."""
-    store, key = catalog.run.store, catalog.run.key
-    actual = hashlib.sha256(store.get(key(SPEC_KEY))).hexdigest()
-    if SPEC_CHECKSUM_KEY not in catalog.sizes:
+    document, written = catalog.document(SPEC_KEY), catalog.sizes.get(SPEC_CHECKSUM_KEY)
+    actual = hashlib.sha256(document or b"").hexdigest()
+    if written is None:
         yield warning("spec", SPEC_CHECKSUM_KEY, "the checksum of spec.json", "none")
-    elif (written := store.get(key(SPEC_CHECKSUM_KEY)).decode(errors="replace")) != actual:
-        yield Finding("checksum", SPEC_KEY, written[:16], actual[:16])
+    elif (found := (catalog.document(SPEC_CHECKSUM_KEY) or b"").decode(errors="replace")) != actual:
+        yield Finding("checksum", SPEC_KEY, repr(found[:16]), repr(actual[:16]))
 
 
 def _index(catalog: Catalog, ref: Ref, index: Index) -> Iterator[Finding]:
@@ -80,8 +79,9 @@ def _index(catalog: Catalog, ref: Ref, index: Index) -> Iterator[Finding]:
         gone = ", ".join(str(number) for number, record in enumerate(records) if record is None)
         yield Finding("index", key, f"{index.parts} part records", f"none for {gone}")
         return
+    if catalog.seals[ref] != Objects.joined([compact(record) for record in there]).seal():
+        yield Finding("index", key, "the objects of its parts", "other objects")
     sums = {
-        "objects": tuple(chain.from_iterable(record.objects for record in there)),
         "inputs": tuple(dict.fromkeys(chain.from_iterable(record.inputs for record in there))),
         "rows": sum(record.rows for record in there),
         "facts": {str(record.part): record.facts for record in there if record.facts},
@@ -112,9 +112,13 @@ def _unit(catalog: Catalog, spec: RunSpec, unit: Unit) -> Iterator[Finding]:
 
 
 def _inputs(catalog: Catalog, key: str, record: PartRecord, wanted: tuple[str, ...]) -> Iterator[Finding]:
-    missing = sorted(set(wanted) - {each.ref for each in record.inputs})
+    named = Counter(each.ref for each in record.inputs)
+    missing = sorted(set(wanted) - set(named))
     if missing:
         yield Finding("lineage", key, f"the inputs {', '.join(wanted)}", f"none named {', '.join(missing)}")
+    strange = sorted(ref for ref, times in named.items() if times > wanted.count(ref))
+    if strange:
+        yield Finding("lineage", key, f"the inputs {', '.join(wanted)}", f"also {', '.join(strange)}")
     for each in record.inputs:
         actual = _digest(catalog, each)
         if actual != each.sha256:
@@ -160,7 +164,7 @@ def _digest(catalog: Catalog, source: Input) -> str | None:
     if part is None:
         return catalog.digest(ref)
     record = catalog.part(ref, part)
-    return record.digest() if record else None
+    return compact(record).digest() if record else None
 
 
 def _locks(catalog: Catalog) -> Iterator[Finding]:
@@ -171,8 +175,8 @@ def _locks(catalog: Catalog) -> Iterator[Finding]:
     for key in sorted(named - written):
         yield Finding("existence", key, "the package lock that parts name", "none")
     for key in sorted(written):
-        digest = hashlib.sha256(catalog.run.store.get(catalog.run.key(key))).hexdigest()
-        if digest not in key:
+        data = catalog.document(key)
+        if data is not None and (digest := hashlib.sha256(data).hexdigest()) not in key:
             yield Finding("checksum", key, "the SHA-256 in its name", digest[:16])
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from typing import IO, TypeVar
 
@@ -75,15 +75,8 @@ class Reader:
             return
         if size != item.size:
             self.note("size", item.key, f"{item.size} bytes", f"{size}")
-        digest = hashlib.sha256()
         try:
-            for chunk in self._whole(item) if size <= SMALL_BYTES else self._stream(item):
-                digest.update(chunk)
-                self.bytes += len(chunk)
-                yield chunk
-            found = digest.hexdigest()
-            if found != item.sha256 and size > SMALL_BYTES:
-                found, _ = digest_of(self._stream(item))  # once more: the fault may be the way's
+            found = yield from self._whole(item) if size <= SMALL_BYTES else self._pieces(item)
         except KeyError:
             self.note("existence", item.key, "the object that was listed", "none")
             return
@@ -97,10 +90,24 @@ class Reader:
     def _stream(self, item: DataObject) -> Iterator[bytes]:
         return self.catalog.run.store.stream(self.catalog.run.key(item.key))
 
-    def _whole(self, item: DataObject) -> Iterator[bytes]:
-        """Yield a small object, read again where it comes altered: the fault may be the way's."""
+    def _pieces(self, item: DataObject) -> Generator[bytes, None, str]:
+        """Yield a large object and return its SHA-256, taken again where it is wrong: the fault may be the way's."""
+        digest = hashlib.sha256()
+        for chunk in self._stream(item):
+            digest.update(chunk)
+            self.bytes += len(chunk)
+            yield chunk
+        found = digest.hexdigest()
+        return found if found == item.sha256 else digest_of(self._stream(item))[0]
+
+    def _whole(self, item: DataObject) -> Generator[bytes, None, str]:
+        """The same of a small object, which is read again before anybody sees it altered."""
+        found, data = "", b""
         for _ in range(READ_TRIES):
-            data = b"".join(self._stream(item))
-            if hashlib.sha256(data).hexdigest() == item.sha256:
+            data = self.catalog.run.store.get(self.catalog.run.key(item.key))
+            found = hashlib.sha256(data).hexdigest()
+            if found == item.sha256:
                 break
+        self.bytes += len(data)
         yield data
+        return found

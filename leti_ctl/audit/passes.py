@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from fractions import Fraction
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from leti_ctl.audit.objects import Reader
 from stages.contract.artifacts import Ref
+from stages.contract.cuts import cut
 from stages.contract.records import Execution, Metrics, Problem, Sample
 from stages.contract.seeds import derive_seed
 from stages.contract.spec import Pass, RunSpec
@@ -24,6 +26,8 @@ class Drawn(NamedTuple):
 
     tokens: int
     ended: bool
+    program: str
+    """SHA-256 of the program that the sample and its problem make; empty without a problem."""
 
 
 class Verdict(NamedTuple):
@@ -37,21 +41,31 @@ class Verdict(NamedTuple):
 
 def check(reader: Reader, spec: RunSpec, iteration: int, one: Pass) -> dict[Pair, Verdict]:
     """Check a pass and return its verdicts; an artifact that is not complete is left out."""
-    problems = {row.problem_id for row in Reader(reader.catalog).read(Ref("problems", split=one.split), Problem)}
-    drawn = dict(_samples(reader, spec, iteration, one))
-    verdicts = dict(_executions(reader, iteration, one))
+    problems = {row.problem_id: row for row in Reader(reader.catalog).read(Ref("problems", split=one.split), Problem)}
+    drawn = dict(_samples(reader, spec, iteration, one, problems))
+    verdicts = dict(_executions(reader, iteration, one, drawn))
     samples, executions, metrics = (Ref(name, iteration, one.name) for name in ("samples", "executions", "metrics"))
     if reader.catalog.is_complete(samples):
-        wanted = {(name, number) for name in problems for number in range(one.sampling.samples_per_problem)}
+        wanted = dict.fromkeys(
+            (name, number) for name in problems for number in range(one.sampling.samples_per_problem)
+        )
         _same(reader, samples.prefix, wanted, drawn)
         if reader.catalog.is_complete(executions):
             _same(reader, executions.prefix, drawn, verdicts)
     if reader.catalog.is_complete(metrics):
-        _metrics(reader, metrics, Scores(drawn, verdicts, spec.evaluate.k))
+        _metrics(reader, metrics, Scores(drawn, verdicts, spec.evaluate.k), _asked(spec, iteration, one))
     return verdicts
 
 
-def _samples(reader: Reader, spec: RunSpec, iteration: int, one: Pass) -> Iterator[tuple[Pair, Drawn]]:
+def _asked(spec: RunSpec, iteration: int, one: Pass) -> dict[str, object]:
+    """Return the fields of a pass's metrics that say what it was."""
+    token, temperature = spec.reward_token(iteration, one.sampling), one.sampling.temperature
+    return {"iteration": iteration, "split": one.name, "reward_token": token, "temperature": temperature}
+
+
+def _samples(
+    reader: Reader, spec: RunSpec, iteration: int, one: Pass, problems: Mapping[str, Problem]
+) -> Iterator[tuple[Pair, Drawn]]:
     ref = Ref("samples", iteration, one.name)
     token = spec.reward_token(iteration, one.sampling)
     seen: Counter[Pair] = Counter()
@@ -63,14 +77,30 @@ def _samples(reader: Reader, spec: RunSpec, iteration: int, one: Pass) -> Iterat
         seed = derive_seed(spec.seed, "generate", iteration, one.name, "sample", *pair)
         if row.seed != seed:
             reader.note("seed", f"{ref.prefix} {_spell(pair)}", str(seed), str(row.seed))
-        yield pair, Drawn(len(row.token_ids), row.finish_reason == "eos")
+        problem = problems.get(row.problem_id)
+        program = program_sha256(spec, problem, row) if problem else ""
+        yield pair, Drawn(len(row.token_ids), row.finish_reason == "eos", program)
     _once(reader, ref, seen)
 
 
-def _executions(reader: Reader, iteration: int, one: Pass) -> Iterator[tuple[Pair, Verdict]]:
+def program_sha256(spec: RunSpec, problem: Problem, sample: Sample) -> str:
+    """Return the SHA-256 of the text that is executed: prompt and solution, the problem's setup, its tests."""
+    prompt = problem.prompt if problem.program_prompt is None else problem.program_prompt
+    token = spec.model.tokens.as_tuple().reward(sample.reward_token)
+    if token and spec.execute.reward_token_removal == "character_set":
+        prompt = (token + prompt).lstrip(token)
+    solution = cut(spec.task.rule(), sample.solution)
+    text = "\n".join((prompt + solution, problem.setup, *problem.tests))
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _executions(
+    reader: Reader, iteration: int, one: Pass, drawn: Mapping[Pair, Drawn]
+) -> Iterator[tuple[Pair, Verdict]]:
     ref = Ref("executions", iteration, one.name)
     seen: Counter[Pair] = Counter()
     silent = not reader.catalog.run.spec.feedback.successes
+    outcomes: Counter[str] = Counter()
     for row in reader.read(ref, Execution):
         pair = (row.problem_id, row.sample)
         seen[pair] += 1
@@ -78,8 +108,14 @@ def _executions(reader: Reader, iteration: int, one: Pass) -> Iterator[tuple[Pai
             reader.note("verdict", f"{ref.prefix} {_spell(pair)}", "no feedback for a pass", row.error_type or "some")
         if row.outcome == "failed" and not (row.feedback and row.error_type):
             reader.note("verdict", f"{ref.prefix} {_spell(pair)}", "an error type and feedback", "none")
+        if pair in drawn and row.program_sha256 != (wanted := drawn[pair].program):
+            reader.note("programs", f"{ref.prefix} {_spell(pair)}", f"program {wanted[:16]}", row.program_sha256[:16])
+        outcomes[row.outcome] += 1
         yield pair, Verdict(row.outcome, row.error_type, len(row.feedback))
     _once(reader, ref, seen)
+    told = reader.catalog.facts(ref, "num_")
+    if told != outcomes:
+        reader.note("facts", ref.prefix, f"outcomes {dict(outcomes)}", str(told))
 
 
 def _once(reader: Reader, ref: Ref, seen: Counter[Pair]) -> None:
@@ -88,12 +124,16 @@ def _once(reader: Reader, ref: Ref, seen: Counter[Pair]) -> None:
             reader.note("pairs", ref.prefix, f"{_spell(pair)} once", f"{count} times")
 
 
-def _same(reader: Reader, key: str, wanted: set[Pair] | Mapping[Pair, object], found: Mapping[Pair, object]) -> None:
+def _same(reader: Reader, key: str, wanted: Mapping[Pair, object], found: Mapping[Pair, object]) -> None:
     missing, extra = sorted(set(wanted) - set(found)), sorted(set(found) - set(wanted))
     if missing:
         reader.note("pairs", key, f"{len(wanted)} (problem, sample) pairs", _list(missing, "missing"))
     if extra:
         reader.note("pairs", key, f"{len(wanted)} (problem, sample) pairs", _list(extra, "that should not be there"))
+    if not (missing or extra):
+        swapped = next(((should, is_) for should, is_ in zip(wanted, found, strict=True) if should != is_), None)
+        if swapped:
+            reader.note("pairs", key, f"{_spell(swapped[0])} where its sources have it", _spell(swapped[1]))
 
 
 def _list(pairs: list[Pair], what: str) -> str:
@@ -145,10 +185,10 @@ class Scores:
             yield k, float(sum(chances) / len(self.tries))
 
 
-def _metrics(reader: Reader, ref: Ref, scores: Scores) -> None:
+def _metrics(reader: Reader, ref: Ref, scores: Scores, asked: Mapping[str, object]) -> None:
     for row in reader.read(ref, Metrics):
         found = row.model_dump()
-        expected = scores.expected()
+        expected: dict[str, Any] = {**asked, **scores.expected()}
         for name, value in expected.items():
             actual = _field(found, name)
             if not _equal(actual, value):

@@ -65,7 +65,7 @@ def _run_again(catalog: Catalog, spec: RunSpec, copy: Shadow, unit: Unit) -> lis
     before = _record(catalog, ref, unit.part)
     copy.work(unit)
     after = copy.run.find_part(ref, unit.part)
-    if after is not None and after.objects == before.objects:
+    if after is not None and tuple(before.objects) == after.objects:
         return []
     return [
         Finding("rederived", key, f"data with digest {before.digest()[:12]}", after.digest()[:12] if after else "none")

@@ -6,20 +6,23 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from itertools import chain
+from itertools import chain, count
 from typing import Any, NamedTuple
 
 from leti_ctl import control, decisions
-from leti_ctl.audit import lineage, passes, rederive, training
+from leti_ctl.audit import anchor, lineage, passes, rederive, shape, training
 from leti_ctl.audit.catalog import Catalog
 from leti_ctl.audit.finding import Finding
 from leti_ctl.audit.objects import Reader
 from stages.contract.records import Problem
 from stages.contract.run import Run
 from stages.contract.spec import RunSpec
+from stages.contract.transfer import SMALL_BYTES
 
+BATCH = 32
+"""Small objects that one task reads; a task costs about as much as reading one."""
 Task = Callable[[Reader], None]
 Progress = Callable[[int, int], None]
 """Called with the number of tasks done and their total."""
@@ -32,12 +35,21 @@ class Report:
     run: str
     uri: str
     spec_sha256: str
+    digest: str = ""
+    """What pins the run, see `anchor`."""
     findings: list[Finding] = field(default_factory=list)
     objects: int = 0
     bytes: int = 0
     rows: int = 0
     records: int = 0
     seconds: float = 0.0
+
+    def add(self, reader: Reader) -> None:
+        """Take over what a reader saw."""
+        self.findings += reader.findings
+        self.objects += reader.objects
+        self.bytes += reader.bytes
+        self.rows += reader.rows
 
     @property
     def clean(self) -> bool:
@@ -51,6 +63,7 @@ class Report:
             "run": self.run,
             "uri": self.uri,
             "spec_sha256": self.spec_sha256,
+            "digest": self.digest,
             "clean": self.clean,
             "errors": counts["error"],
             "warnings": counts["warning"],
@@ -75,24 +88,35 @@ class Depth(NamedTuple):
 READ_ONLY = Depth()
 
 
-def audit(run: Run, depth: Depth = READ_ONLY, progress: Progress = lambda done, total: None) -> Report:
-    """Check everything a run has in the store; nothing is written. `UsageError` when there is no such run."""
+def audit(
+    run: Run,
+    depth: Depth = READ_ONLY,
+    progress: Progress = lambda done, total: None,
+    *,
+    expected: str | None = None,
+) -> Report:
+    """Check everything a run has in the store; nothing is written. `UsageError` when there is no such run.
+
+    `expected` is the digest that an earlier audit gave; a run that has another one now is not clean.
+    """
     started = time.monotonic()
     spec = decisions.effective(run, control.current_spec(run))
     catalog = Catalog(run)
     report = Report(run.name, run.uri, run.spec_sha256)
     report.records = sum(map(len, catalog.parts.values())) + len(catalog.indexes)
-    report.findings += [*catalog.findings, *lineage.check(catalog, spec), *catalog.unnamed()]
+    report.digest = anchor.run_digest(catalog)
+    if expected is not None:
+        report.findings += anchor.compare(catalog, expected, report.digest)
+    report.findings += [*shape.check(catalog, spec), *lineage.check(catalog, spec), *catalog.unnamed()]
+    report.findings += catalog.findings
     tasks = list(_tasks(catalog, spec))
     with ThreadPoolExecutor(_threads()) as pool:
-        waiting = [pool.submit(_run, catalog, task) for task in tasks]
-        for done, future in enumerate(as_completed(waiting), 1):
-            reader = future.result()
-            report.findings += reader.findings
-            report.objects += reader.objects
-            report.bytes += reader.bytes
-            report.rows += reader.rows
-            progress(done, len(tasks))
+        shared, done = iter(tasks), count(1)
+        workers = [
+            pool.submit(_work, catalog, shared, lambda: progress(next(done), len(tasks))) for _ in range(_threads())
+        ]
+        for worker in workers:
+            report.add(worker.result())
     if depth.rederive:
         report.findings += chain.from_iterable(rederive.rederive(catalog, spec))
     if depth.reexecute_percent:
@@ -105,10 +129,17 @@ def audit(run: Run, depth: Depth = READ_ONLY, progress: Progress = lambda done, 
 def _tasks(catalog: Catalog, spec: RunSpec) -> Iterator[Task]:
     """Yield work that can be done side by side, the largest first: whole objects, then rows."""
     chained = {"samples", "executions", "metrics", "examples", "steps", "problems"}
-    opaque = [ref for ref in catalog.refs if ref.artifact not in chained]
-    items = [item for ref in opaque for item in catalog.objects(ref)]
-    for item in sorted(items, key=lambda item: -item.size):
+    opaque = [catalog.objects(ref) for ref in catalog.refs if ref.artifact not in chained]
+    large = [item for objects in opaque for item in objects if item.size > SMALL_BYTES]
+    for item in sorted(large, key=lambda item: -item.size):
         yield lambda reader, item=item: reader.hash([item])  # type: ignore[misc]
+    for objects in opaque:
+        for start in range(0, len(objects), BATCH):
+            yield (
+                lambda reader, objects=objects, start=start: reader.hash(  # type: ignore[misc]
+                    item for item in objects[start : start + BATCH] if item.size <= SMALL_BYTES
+                )
+            )
     for ref in catalog.refs:
         if ref.artifact == "problems":
             yield lambda reader, ref=ref: _exhaust(reader.read(ref, Problem))  # type: ignore[misc]
@@ -125,9 +156,12 @@ def _tasks(catalog: Catalog, spec: RunSpec) -> Iterator[Task]:
                 )
 
 
-def _run(catalog: Catalog, task: Task) -> Reader:
+def _work(catalog: Catalog, tasks: Iterator[Task], advance: Callable[[], None]) -> Reader:
+    """Do tasks until there are none; workers share the iterator."""
     reader = Reader(catalog)
-    task(reader)
+    for task in tasks:
+        task(reader)
+        advance()
     return reader
 
 

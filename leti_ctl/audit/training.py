@@ -34,26 +34,46 @@ class Ids(NamedTuple):
 def check(reader: Reader, spec: RunSpec, iteration: int, verdicts: Mapping[Pair, Verdict]) -> None:
     """Check an iteration's examples against the verdicts they were made from, and its training log."""
     ref = Ref("examples", iteration)
-    if spec.uses_samples() and reader.catalog.is_complete(ref):
-        _examples(reader, spec, ref, verdicts)
-    steps = Ref("steps", iteration)
+    has_examples = spec.uses_samples() and reader.catalog.is_complete(ref)
+    targets = _examples(reader, spec, ref, verdicts) if has_examples else None
+    _steps(reader, spec, Ref("steps", iteration), targets)
+
+
+def _steps(reader: Reader, spec: RunSpec, steps: Ref, targets: list[int] | None) -> None:
+    """Hold the log against the spec and, where there are examples, their targets, step by step."""
+    waiting, total, expected = iter(targets or ()), 0, -1
     for expected, row in enumerate(reader.read(steps, StepLog)):
-        if row.step != expected:
-            reader.note("steps", steps.prefix, f"step {expected}", f"step {row.step}")
-            break
+        wanted = next(waiting, 0) if targets is not None and row.stream == "fcft" else row.num_targets
+        rate = spec.train.learning_rate
+        for name, value, found in (
+            ("step", expected, row.step), ("num_targets", wanted, row.num_targets),
+            ("learning_rate", rate, row.learning_rate),
+        ):  # fmt: skip
+            if found != value:
+                reader.note("steps", f"{steps.prefix} step {expected}", f"{name} {value}", str(found))
         if not math.isfinite(row.loss):
             reader.note("steps", f"{steps.prefix} step {row.step}", "a finite loss", str(row.loss))
+        total += row.num_targets
+    for count in reader.catalog.facts(steps, "targets").values():
+        if count != total:
+            reader.note("facts", steps.prefix, f"{total} targets", str(count))
+    missing = list(waiting) if spec.train.objective != "sum" else []
+    if missing and reader.catalog.is_complete(steps):
+        reader.note("steps", steps.prefix, f"{len(targets or ())} steps with examples", f"{len(missing)} fewer")
 
 
-def _examples(reader: Reader, spec: RunSpec, ref: Ref, verdicts: Mapping[Pair, Verdict]) -> None:
+def _examples(reader: Reader, spec: RunSpec, ref: Ref, verdicts: Mapping[Pair, Verdict]) -> list[int]:
+    """Check the training rows and return each step's number of targets."""
     ids = _special_ids(reader, spec, Ref("checkpoint", ref.iteration))
     judged = {pair for pair, verdict in verdicts.items() if verdict.outcome != "infra_error"}
     seen: defaultdict[int, Counter[Pair]] = defaultdict(Counter)
     per_step: Counter[int] = Counter()
+    targets: Counter[int] = Counter()
     for row in _rows(reader, ref):
         pairs = list(zip(row.problem_ids, row.samples, strict=False))
         seen[row.epoch].update(pairs)
         per_step[row.step] += len(pairs)
+        targets[row.step] += sum(row.loss_mask)
         fault = _shape(row) or (ids and _tokens(row, ids, verdicts, spec))
         if fault:
             reader.note("tokens", f"{ref.prefix} epoch {row.epoch} step {row.step}", *fault)
@@ -62,6 +82,7 @@ def _examples(reader: Reader, spec: RunSpec, ref: Ref, verdicts: Mapping[Pair, V
         if count != size:
             reader.note("examples", f"{ref.prefix} step {step}", f"{size} examples", str(count))
     _once_an_epoch(reader, ref, judged, seen, spec.train.epochs)
+    return [targets[step] for step in sorted(targets)]
 
 
 def _once_an_epoch(reader: Reader, ref: Ref, judged: set[Pair], seen: Mapping[int, Counter[Pair]], epochs: int) -> None:
@@ -126,12 +147,12 @@ def _shape(row: PackedRow) -> tuple[str, str] | None:
 def _tokens(row: PackedRow, ids: Ids, verdicts: Mapping[Pair, Verdict], spec: RunSpec) -> tuple[str, str] | None:
     start = 0
     for length, name, number in zip(row.lengths, row.problem_ids, row.samples, strict=True):
-        example = row.input_ids[start : start + length]
+        example, mask = (each[start : start + length] for each in (row.input_ids, row.loss_mask))
         start += length
         verdict = verdicts.get((name, number))
         if verdict is None:
             continue
-        fault = _sequence(example, ids, verdict, spec)
+        fault = _sequence(example, ids, verdict, spec) or _mask(example, mask, ids, spec)
         if fault:
             return fault[0], f"{fault[1]} in {name} sample {number}"
     return None
@@ -162,6 +183,16 @@ def _sequence(example: tuple[int, ...], ids: Ids, verdict: Verdict, spec: RunSpe
         return "a feedback block", "none"
     stray = ids.special & set(rest[:-1] if spec.build.append_eos != "never" else rest)
     return ("text without special tokens", f"id {min(stray)}") if stray else None
+
+
+def _mask(example: tuple[int, ...], mask: tuple[int, ...], ids: Ids, spec: RunSpec) -> tuple[str, str] | None:
+    """Targets begin where `build.loss_on` says, at the earliest behind the first token, and go on to the end."""
+    first = next((place for place, is_target in enumerate(mask) if is_target), len(mask))
+    if mask[first:] != (1,) * (len(mask) - first):
+        return "a loss mask of zeros, then ones", "another"
+    head = example.index(ids.close) + 1 if spec.build.loss_on != "all" and ids.close in example else 1
+    is_right = first >= head if spec.build.loss_on == "solution" else first == min(head, len(mask))
+    return None if is_right else (f"loss from token {head} on", f"from token {first}")
 
 
 def _supervised(example: tuple[int, ...], ids: Ids, spec: RunSpec) -> tuple[str, str] | None:

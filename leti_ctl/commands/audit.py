@@ -21,25 +21,35 @@ SHOWN = 50
     metavar="PERCENT",
     help="Also judge this share of the programs again and compare the verdicts.",
 )
+@click.option(
+    "--expect",
+    metavar="DIGEST",
+    help="The digest that an earlier audit printed; a run changed since then is not clean.",
+)
 @options.store
 @options.as_json
-def audit(run: str, deep: bool, percent: float, store_uri: str, as_json: bool) -> None:
+def audit(run: str, deep: bool, percent: float, expect: str | None, store_uri: str, as_json: bool) -> None:
     """Check every object, record, row, input and score of a run against each other.
 
     Reads everything and writes nothing. Exit code 0: clean; 1: errors were found, each with its key, what was expected
     and what was found. Warnings (garbage of killed writers, work not done yet) leave a run clean.
+
+    The digest it prints pins the run. Note it where the store's writers cannot change it: a forger who makes every
+    record fit again is found by --expect and by nothing else.
     """
     import json
     import sys
 
     from leti_ctl import bar, control
+    from leti_ctl.audit.anchor import check_form
     from leti_ctl.audit.report import Depth
     from leti_ctl.audit.report import audit as check
     from stages.contract.store import open_store
 
+    expected = check_form(expect) if expect is not None else None
     opened = control.open_run(open_store(store_uri), run)
     with bar.bar("audit") as advance:
-        report = check(opened, Depth(deep, percent), advance)
+        report = check(opened, Depth(deep, percent), advance, expected=expected)
     if as_json:
         click.echo(json.dumps(report.as_json(), indent=2))
     else:
@@ -53,4 +63,5 @@ def audit(run: str, deep: bool, percent: float, store_uri: str, as_json: bool) -
             f"{report.records} records, {report.objects} objects, {report.bytes / 2**20:.1f} MiB, {report.rows} rows "
             f"in {report.seconds:.1f} s"
         )
+        click.echo(f"digest {report.digest}")
     sys.exit(0 if report.clean else 1)

@@ -126,6 +126,12 @@ class LocalStore(Store):
         except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
             raise KeyError(key) from None
 
+    def get(self, key: str) -> bytes:
+        try:
+            return self._path(key).read_bytes()
+        except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+            raise KeyError(key) from None
+
     def put_if_absent(self, key: str, data: bytes) -> bool:
         with self._staged(key) as (staged, target):
             staged.write_bytes(data)

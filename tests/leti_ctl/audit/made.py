@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import tempfile
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from leti_ctl.pipeline import Unit, plan
+from leti_ctl.reader import packed_rows
 from stages.build.stage import build
-from stages.contract.artifacts import Input, inputs, parse_ref
+from stages.contract.artifacts import Input, Ref, inputs, parse_ref
 from stages.contract.errors import RetryableError
 from stages.contract.origin import find_checkpoint
 from stages.contract.records import Problem, StepLog
@@ -113,8 +115,11 @@ def _train(job: Job) -> None:
     wanted = inputs("train", job.spec, iteration=job.iteration, split="train")
     lineage = tuple(job.run.input(found[0]) for text in wanted if (found := parse_ref(text)))
     steps, optimizer, checkpoint = job.outputs
-    rows = [StepLog(step=step, stream="fcft", loss=1.5, num_targets=9, learning_rate=1e-5) for step in range(4)]
-    job.commit_rows(steps, rows, inputs=lineage)
+    rate, counts = job.spec.train.learning_rate, enumerate(_targets(job))
+    rows = [
+        StepLog(step=step, stream="fcft", loss=1.5, num_targets=count, learning_rate=rate) for step, count in counts
+    ]
+    job.commit_rows(steps, rows, inputs=lineage, targets=sum(row.num_targets for row in rows))
     state = job.scratch / "state"
     state.mkdir()
     (state / "state.json").write_text("{}")
@@ -122,6 +127,14 @@ def _train(job: Job) -> None:
     model = job.scratch / "model"
     _write_model(model, weights=b"trained in iteration %d" % job.iteration)
     job.commit_folder(checkpoint, model, inputs=lineage)
+
+
+def _targets(job: Job) -> list[int]:
+    """What each step learns from."""
+    counts: Counter[int] = Counter()
+    for row in packed_rows(job.run, Ref("examples", job.iteration)):
+        counts[row.step] += sum(row.loss_mask)
+    return [counts[step] for step in sorted(counts)]
 
 
 def _write_model(folder: Path, *, weights: bytes) -> None:
