@@ -236,7 +236,7 @@ def test_a_stopped_run_says_so_and_resumes(workplace: Path) -> None:
     assert refused.returncode == 2 and "is driven by process" in refused.stderr
     answer = leti_ctl("stop", "stopped", "--store", "store", "--json", cwd=workplace)
     assert json.loads(answer.stdout)["applied"] is True
-    _, errors = driver.communicate(timeout=60)
+    _, errors = driver.communicate(timeout=200)
     assert driver.returncode == 143 and "leti-ctl resume" in errors
     assert status(workplace, "stopped")["phase"] == "Stopped"
     assert leti_ctl("resume", "stopped", "--store", "store", cwd=workplace).returncode == 0

@@ -41,7 +41,7 @@ def python(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
         f"import sys; sys.path[:] = {[str(library), str(library / 'lib-dynload'), str(library / 'site-packages')]}\n"
     )
     line = [rootfs.inside(root, rootfs.interpreter()), "-I", "-S", "-B", "-c", start + arguments[0], *arguments[1:]]
-    return subprocess.run(line, capture_output=True, text=True, env={}, cwd="/", timeout=60, check=False)
+    return subprocess.run(line, capture_output=True, text=True, env={}, cwd="/", timeout=200, check=False)
 
 
 @pytest.mark.slow

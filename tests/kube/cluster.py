@@ -69,7 +69,7 @@ class FakeCluster:
             pytest.skip("kubectl is not installed")
         environment = {**os.environ, "KUBECONFIG": str(self.kubeconfig), "HOME": str(self.folder)}
         done = subprocess.run(
-            [program, *arguments], env=environment, input=text, capture_output=True, text=True, timeout=60, check=False
+            [program, *arguments], env=environment, input=text, capture_output=True, text=True, timeout=200, check=False
         )
         assert not check or done.returncode == 0, done.stderr
         return done
@@ -101,7 +101,7 @@ class FakeCluster:
         found = self.objects.list(PODS, "leti", labels=selector)
         return [pod["metadata"]["name"] for pod in found if pod["status"]["phase"] == phase]
 
-    def wait(self, condition: Callable[[], Any], what: str, *, timeout: float = 60) -> Any:
+    def wait(self, condition: Callable[[], Any], what: str, *, timeout: float = 200) -> Any:
         """Return the first true value of `condition`; fails saying `what` was waited for."""
         ends = time.monotonic() + timeout
         while time.monotonic() < ends:

@@ -34,7 +34,7 @@ def call(api: ApiServer, method: str, path: str, body: Any = None, kind: str = "
         headers={"Authorization": f"Bearer {TOKEN}", "Content-Type": kind},
     )
     try:
-        with urllib.request.urlopen(request, timeout=10) as reply:
+        with urllib.request.urlopen(request, timeout=120) as reply:
             return reply.status, json.loads(reply.read())
     except urllib.error.HTTPError as error:
         with error:
@@ -217,7 +217,7 @@ def test_a_container_that_waits_has_no_log(api: ApiServer, client: Any, tmp_path
 def test_a_wrong_token_is_unauthorized(api: ApiServer) -> None:
     request = urllib.request.Request(api.url + WORKFLOW_PATH, headers={"Authorization": "Bearer other"})
     with pytest.raises(urllib.error.HTTPError, match="401") as refused:
-        urllib.request.urlopen(request, timeout=10)
+        urllib.request.urlopen(request, timeout=120)
     refused.value.close()
 
 

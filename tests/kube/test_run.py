@@ -235,7 +235,7 @@ def test_two_machines_train_as_a_jobset_and_start_again_together(
     driver = start("submit", *arguments, *smaller, cwd=workplace)
     machines = cluster.wait(lambda: cluster.pods(stage="train", run="pair"), "training", timeout=400)
     cluster.kubelet.disrupt(machines[-1], "shutdown")
-    cluster.wait(lambda: "pair-i0-node-0-0-00001" in cluster.pods(), "the restart", timeout=60)
+    cluster.wait(lambda: "pair-i0-node-0-0-00001" in cluster.pods(), "the restart", timeout=400)
     said, _ = driver.communicate(timeout=400)
     assert driver.returncode == 0, said
     assert cluster.objects.list(JOBSETS) == [], "the exit handler removes what trained"

@@ -30,7 +30,7 @@ def attempt(name, *arguments):
 def ask(expression: str, *, hidden: bool = True) -> object:
     """What an expression is in a filtered process."""
     script = FILTERED.replace("{hidden}", str(hidden)) + f"print(json.dumps({expression}))"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=200, check=True)
     return json.loads(done.stdout)
 
 

@@ -73,7 +73,7 @@ def printed_by_cpython(program: Program, folder: Path) -> str:
     path.write_text(text(program), newline="")
     command = [sys.executable, "-I", "-W", "ignore", str(path)]
     done = subprocess.run(
-        command, capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL, env=_environment(), check=False
+        command, capture_output=True, text=True, timeout=200, stdin=subprocess.DEVNULL, env=_environment(), check=False
     )
     return without_library(done.stderr.replace(str(path), "<string>"))
 

@@ -265,8 +265,8 @@ def test_no_process_is_left_when_the_judge_is_killed(kind: SandboxKind, number: 
         assert victim.stdout.readline().strip() == kind
         time.sleep(0.5)
         victim.send_signal(number)
-        victim.wait(10)
-    deadline = time.monotonic() + 20
+        victim.wait(120)
+    deadline = time.monotonic() + 120
     while _mentioning(str(marker)) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert _mentioning(str(marker)) == []
@@ -285,7 +285,7 @@ def test_the_folder_of_a_killed_judge_is_swept_and_that_of_a_living_one_stays(
             assert victim.stdout.readline().strip() == "process"
             assert len(list(tmp_path.iterdir())) == 2
             victim.kill()
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 120
         while len(list(tmp_path.iterdir())) > 1 and time.monotonic() < deadline:
             with Judge(limits=Limits(), sandbox="process", workers=1):
                 pass

@@ -47,7 +47,7 @@ def run(programs: list[str]) -> list[bool]:
         input=json.dumps(programs),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=200,
         check=True,
     )
     verdicts: list[bool] = json.loads(done.stdout)
