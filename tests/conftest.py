@@ -38,6 +38,10 @@ ACCOUNT = {
 }
 
 
+# A tiny model gains nothing from more, and threads that wait for each other burn a shared machine.
+ONE_THREAD = {"LETI_THREADS": "1", "OMP_NUM_THREADS": "1"}
+
+
 @pytest.fixture(autouse=True, scope="session")
 def isolated_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """No account, profile, proxy or setting of whoever runs the tests reaches them or the processes they start."""
@@ -47,7 +51,7 @@ def isolated_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[N
     for name in [name for name in os.environ if name.startswith(("AWS_", "LETI_"))]:
         mine.delenv(name)
     mine.delenv("PYTHONDONTWRITEBYTECODE", raising=False)  # what a process compiled, the next need not
-    for name, value in ACCOUNT.items():
+    for name, value in {**ACCOUNT, **ONE_THREAD}.items():
         mine.setenv(name, value)
     mine.setenv("no_proxy", "127.0.0.1,localhost")
     mine.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.mktemp("config")))

@@ -30,7 +30,11 @@ GATES: dict[str, tuple[str, ...]] = {
     "datasets": ("stages.prepare", "stages.tasks"),
     "spacy": ("stages.tasks.eae",),
     "boto3": ("stages.contract.s3",),
-    "botocore": tuple(f"stages.contract.{name}" for name in ("s3", "multipart", "pieces", "retry", "gcs", "wire")),
+    "botocore": tuple(
+        f"stages.contract.{name}" for name in ("s3", "multipart", "pieces", "crt", "retry", "gcs", "wire")
+    ),
+    "s3transfer": ("stages.contract.crt",),
+    "awscrt": ("stages.contract.crt",),
     "mypy_boto3_s3": ("stages.contract.s3",),
     "kubernetes": ("leti_ctl.backends.argo",),
     "argo_workflows": ("leti_ctl.backends.argo",),

@@ -39,13 +39,14 @@ _BESIDE = re.compile(
             r"environments/[0-9a-f]{64}\.txt",
             r"(?:control|logs)/.+",
             r"gc/\d{4}-[0-9a-f]{64}\.json",
-            r"iterations/(?P<trained>\d{4,})/train/step-\d{6}/[^/]+",
+            r"iterations/(?P<trained>\d{4,})/train/step-\d{6,}/[^/]+",
             r"iterations/\d{4,}/notes/[^/]+/waiting/\d{5}-of-\d{5}\.jsonl",
+            r".+\.claim",
         )
     )
 )
-"""Keys that are no artifact's: the spec, control objects, logs, what a killed training goes on from, and failures that
-waited for notes.
+"""Keys that are no artifact's: the spec, control objects, logs, what a killed training goes on from, failures that
+waited for notes, and claims (`docs/protocol.md`).
 """
 
 
@@ -131,7 +132,7 @@ class Catalog:
             found = f"none, {self.sizes[key]} bytes; `leti-ctl gc` removes it"
             yield warning("orphans", key, "a record that names it", found)
         for key in self._nameless():
-            if not _is_artifact(key):
+            if not is_known(key):
                 yield warning("keys", key, "a key of a run", f"a stranger of {self.sizes[key]} bytes")
 
     def orphans(self) -> list[str]:
@@ -202,6 +203,11 @@ class Catalog:
             return True
         self.findings.append(Finding("record", key, _spell(place), _spell(named)))
         return False
+
+
+def is_known(key: str) -> bool:
+    """Whether a key, relative to a run, is of a form that runs have."""
+    return bool(_BESIDE.fullmatch(key)) or _is_artifact(key)
 
 
 def compact(record: PartRecord) -> Objects:

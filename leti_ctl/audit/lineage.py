@@ -40,7 +40,9 @@ def check(catalog: Catalog, spec: RunSpec) -> Iterator[Finding]:
         if ref not in planned:
             yield warning("complete", ref.prefix, "an artifact of this spec", "one that no unit makes")
         elif catalog.is_complete(ref) and ref not in catalog.indexes:
-            yield warning("index", f"{ref.prefix}/index.json", "an index over its parts", "none yet; resume writes it")
+            yield warning(
+                "index", f"{ref.prefix}/index.json", "an index over its parts", "none yet; whoever reads it writes it"
+            )
     for unit in whole.units:
         yield from _unit(catalog, spec, unit)
     yield from _code(catalog)

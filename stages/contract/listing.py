@@ -4,6 +4,7 @@ time. Whoever gets None asks boto3.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import NamedTuple
@@ -20,6 +21,12 @@ class Page(NamedTuple):
     """With their keys as the bucket has them."""
     more: str | None
     """What the next page is asked for with; None after the last."""
+
+    def is_sound(self, prefix: str, last: str) -> bool:
+        """Whether its keys begin with the prefix and rise from `last` on; if not, it came altered."""
+        keys = [last, *(entry.key for entry in self.entries)]
+        rises = all(before < after for before, after in itertools.pairwise(keys))
+        return rises and all(key.startswith(prefix) for key in keys[1:])
 
 
 def page_query(prefix: str, more: str | None) -> str:

@@ -46,11 +46,19 @@ class Ranged:
 
     def stream(self) -> Iterator[bytes]:
         """Yield the object in chunks of at most `CHUNK_BYTES`, `AHEAD` pieces on their way."""
-        first = self._piece(0)
+        start = 0
+        if self.store.crt and (size := self.store.size(self.key) or 0) > PIECE_BYTES:
+            for chunk in self.store.crt.stream(self.full):
+                start += len(chunk)
+                yield chunk
+            if start == size:
+                return
+        first = self._piece(start)
         yield from _chunks(first.data)
-        starts = iter(range(len(first.data), first.total, PIECE_BYTES))
-        if first.total <= len(first.data):
+        start += len(first.data)
+        if first.total <= start:
             return
+        starts = iter(range(start, first.total, PIECE_BYTES))
         pool = ThreadPoolExecutor(AHEAD)
         try:
             waiting = deque(pool.submit(self._piece, start, first) for start in itertools.islice(starts, AHEAD))

@@ -114,7 +114,8 @@ def ask(
             if code(error) in passing:
                 raise
             waited = time.monotonic() - started
-            is_patient = (is_known or isinstance(error, ClientError)) and "AWS_MAX_ATTEMPTS" not in os.environ
+            is_patient = (is_known or isinstance(error, ClientError)) and not isinstance(error, WrongAnswer)
+            is_patient = is_patient and "AWS_MAX_ATTEMPTS" not in os.environ
             if not may_pass(error) or (attempt + 1 >= tries() and not (is_patient and waited < PATIENCE)):
                 raise explain(error) from error
             if waited >= QUIET:

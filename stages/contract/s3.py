@@ -35,10 +35,12 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from stages.contract import gcs, retry
 from stages.contract.claims import SUFFIX, Claims
+from stages.contract.crt import Crt
 from stages.contract.errors import StoreError, UsageError
 from stages.contract.listing import Page, page_query, read_page
 from stages.contract.multipart import PIECE_BYTES, Multipart, md5, unfinished
 from stages.contract.pieces import Ranged
+from stages.contract.retry import WrongAnswer
 from stages.contract.store import CHUNK_BYTES, Entry, Leftover, Moved, Store, check_key, check_prefix
 from stages.contract.wire import TIMEOUT, Answer, Body, Wire
 
@@ -50,6 +52,8 @@ CONNECTIONS = 48
 CONFLICT_TRIES = 5
 LOST = ("PreconditionFailed", "412")
 CONFLICT = ("ConditionalRequestConflict", "409")
+TAGGED = ("GetObject", "HeadObject", "PutObject", "UploadPart", "CompleteMultipartUpload")
+"""What S3 answers with an ETag, always."""
 UNKNOWN_HEADER = ("InvalidArgument", "InvalidRequest", "NotImplemented", "501")
 OPTIONS = {
     "endpoint_url": "http://host:port of an S3-compatible server",
@@ -58,6 +62,7 @@ OPTIONS = {
     "region": "the bucket's region",
     "dialect": "aws or gcs; left out, the endpoint's host decides",
     "settle": "seconds; for a server without conditional writes, see `claims`",
+    "transfer": "crt: large objects by the AWS Common Runtime",
     "timeout": "seconds without a byte after which a request is sent again; 20",
 }
 
@@ -87,6 +92,7 @@ class S3Store(Store):
         self.claims = Claims(self, self._seconds("settle", options["settle"])) if "settle" in options else None
         self.has_answered = False
         self.wire = Wire(self.timeout)
+        self.crt = self._crt(options)
         for name in ("GetObject", "PutObject"):
             self.client.meta.events.register(f"before-send.s3.{name}", self.wire.watch)
 
@@ -126,6 +132,8 @@ class S3Store(Store):
     def upload(self, key: str, path: Path, moved: Moved = lambda _: None) -> None:
         size = path.stat().st_size
         if size > PIECE_BYTES:
+            if self.crt and self.crt.upload(self._full(key), path, moved):
+                return
             Multipart(self, key, self._full(key)).upload(path, size, moved)
             return
         data = path.read_bytes()
@@ -136,9 +144,13 @@ class S3Store(Store):
     def scan(self, prefix: str) -> Iterator[Entry]:
         check_prefix(prefix)
         more: str | None = None
+        last = ""
         while True:
-            page = self._quick_page(prefix, more) or self._page_of_entries(prefix, more)
+            page = self._quick_page(prefix, more)
+            if not page or not page.is_sound(self.root + prefix, last):
+                page = self._page_of_entries(prefix, more, last)
             for entry in page.entries:
+                last = entry.key
                 if not entry.key.endswith(SUFFIX):
                     yield entry._replace(key=entry.key.removeprefix(self.root))
             if (more := page.more) is None:
@@ -147,10 +159,15 @@ class S3Store(Store):
     def folders(self, prefix: str) -> Iterator[str]:
         check_prefix(prefix)
         start, more = self.root + prefix, {"Delimiter": "/"}
+
+        def read() -> tuple[list[str], str | None]:
+            page = self._page(prefix, more)
+            names = [item["Prefix"].removeprefix(start).rstrip("/") for item in page.get("CommonPrefixes", ())]
+            return names, page["NextContinuationToken"] if page.get("IsTruncated") else None
+
         while more:
-            page = self.ask(prefix, lambda more=more: self._page(prefix, more))  # type: ignore[misc]
-            yield from (item["Prefix"].removeprefix(start).rstrip("/") for item in page.get("CommonPrefixes", ()))
-            token = page["NextContinuationToken"] if page.get("IsTruncated") else None
+            names, token = self.ask(prefix, read)
+            yield from names
             more = {"Delimiter": "/", "ContinuationToken": token} if token else {}
 
     def size(self, key: str) -> int | None:
@@ -172,6 +189,12 @@ class S3Store(Store):
         where: Any = {"Bucket": self.bucket, "Key": self._full(leftover.key), "UploadId": leftover.name}
         with suppress(KeyError):
             self.ask(leftover.key, lambda: self.client.abort_multipart_upload(**where))
+
+    def _crt(self, options: dict[str, str]) -> Crt | None:
+        given = options.get("transfer")
+        if given not in (None, "crt"):
+            raise UsageError(f"store {self.uri}: transfer {given!r}; write crt, or leave it out")
+        return Crt(self) if given else None
 
     def _seconds(self, name: str, given: str) -> float:
         try:
@@ -207,6 +230,7 @@ class S3Store(Store):
                     "s3", config=config, endpoint_url=options.get("endpoint_url"), region_name=options.get("region")
                 )
                 self.credentials: Any = session.get_credentials()
+                self.session: Any = session._session  # botocore's
                 self._learn_dialect(client, options)
                 return client
         except (BotoCoreError, ValueError) as error:
@@ -220,6 +244,7 @@ class S3Store(Store):
         host = urlsplit(client.meta.endpoint_url).hostname or ""
         self.is_google = dialect == "gcs" or (dialect is None and gcs.is_google(host))
         client.meta.events.register("before-call.s3", _send_at_once)
+        client.meta.events.register("after-call.s3", _check_success)
         if self.is_google:
 
             def to_google(request: Any, **_: Any) -> None:
@@ -244,14 +269,17 @@ class S3Store(Store):
         answer = self.wire.send("GET", "", {}, self.credentials, query=query)
         return read_page(answer.body) if answer else None
 
-    def _page_of_entries(self, prefix: str, more: str | None) -> Page:
+    def _page_of_entries(self, prefix: str, more: str | None, last: str) -> Page:
         token = {} if more is None else {"ContinuationToken": more}
 
         def read() -> Page:
-            page = self._page(prefix, token)
-            found = page.get("Contents", ())
+            told = self._page(prefix, token)
+            found = told.get("Contents", ())
             entries = [Entry(item["Key"], item["Size"], item["LastModified"].timestamp()) for item in found]
-            return Page(entries, page["NextContinuationToken"] if page.get("IsTruncated") else None)
+            page = Page(entries, told["NextContinuationToken"] if told.get("IsTruncated") else None)
+            if not page.is_sound(self.root + prefix, last):
+                raise WrongAnswer("a listing names keys of another prefix, or not in their order")
+            return page
 
         return self.ask(prefix, read)
 
@@ -319,9 +347,18 @@ class S3Store(Store):
 
 
 def _is_intact(answer: Answer) -> bool:
-    """Whether a body is the one its checksum is of, where it came with one of the whole."""
+    """Whether an answer is S3's, and its body the one its checksum is of, where it came with one of the whole."""
+    if "etag" not in answer.headers:
+        return False
     given = answer.headers.get("x-amz-checksum-sha256", "-")
     return "-" in given or given == b64encode(hashlib.sha256(answer.body).digest()).decode()
+
+
+def _check_success(http_response: Any, parsed: Any, model: Any, **_: Any) -> None:
+    """Take for success only what is: boto3 does so with all that is no error, a word in between and a web page."""
+    status = http_response.status_code
+    if status < 200 or (status < 300 and model.name in TAGGED and "ETag" not in parsed):
+        raise WrongAnswer(f"{model.name} was answered {status}, and not by S3: without an ETag")
 
 
 def _send_at_once(params: Any, **_: Any) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import http.client
 import random
 import re
+import select
 import socket
 import struct
 import threading
@@ -21,6 +22,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import NamedTuple
 from urllib.parse import urlsplit
+
+from tests.faults import answers
 
 UPLOADS, READS, ANY = {"PUT", "POST"}, {"GET"}, {"GET", "PUT", "POST", "DELETE", "HEAD"}
 KINDS: dict[str, set[str]] = {
@@ -38,12 +41,26 @@ KINDS: dict[str, set[str]] = {
     "body altered on its way down": READS,
     "slow link": UPLOADS | READS,
     "listing that lags": READS,
+    "delivered twice": {"PUT", "DELETE"},
+    "delivered late": {"PUT"},
+    **dict.fromkeys(answers.INSTEAD, ANY),
+    **dict.fromkeys(answers.CHANGES, ANY),
+    **dict.fromkeys(answers.OF_READS, READS),
+    **dict.fromkeys(answers.OF_LISTS, READS),
+    **dict.fromkeys(answers.WAYS, ANY),
 }
 """Every fault that passes, and the methods it can happen to."""
+COSTLY = {"silence": 0.02}
+"""How often those are drawn that cost seconds, beside others."""
+OF_OBJECTS = {"body altered on its way down", *answers.OF_READS}
+OF_LISTS = {"listing that lags", *answers.OF_LISTS}
 STORM = 4
 """Requests that a storm refuses, one after the other."""
 LAG = 3
 """The newest objects that a lagging listing does not show."""
+SILENCE = 30.0
+"""Seconds without an answer, where the client waits so long."""
+CHANGES = answers.CHANGES | answers.OF_READS | answers.OF_LISTS
 HELD_BEFORE, HELD_AFTER = "held before it is done", "held after it is done"
 """A request that gets no answer until its client is dead: the server behind has not seen it, or has."""
 
@@ -70,6 +87,8 @@ class Plan:
     def __init__(self, seed: int, rate: float) -> None:
         self.rate = rate
         self.counts: Counter[str] = Counter()
+        self.never: set[str] = set()
+        """Kinds that are not drawn."""
         self._random, self._lock, self._storm = random.Random(seed), threading.Lock(), 0
 
     def draw(self, method: str, *, is_object: bool, is_list: bool) -> str | None:
@@ -81,11 +100,11 @@ class Plan:
                 return "storm"
             if self._random.random() >= self.rate:
                 return None
-            kind = self._random.choice([kind for kind in KINDS if method in KINDS[kind]])
+            kind = self._random.choice([kind for kind in KINDS if method in KINDS[kind] and kind not in self.never])
             # Without encryption nothing tells of an altered listing; of an altered object its checksum does.
-            if (kind == "body altered on its way down" and not is_object) or (
-                kind == "listing that lags" and not is_list
-            ):
+            if (kind in OF_OBJECTS and not is_object) or (kind in OF_LISTS and not is_list):
+                return None
+            if self._random.random() >= COSTLY.get(kind, 1):
                 return None
             if kind == "storm":
                 self._storm = self._random.randrange(STORM)
@@ -109,6 +128,8 @@ class FaultyS3:
         self.refuse_after = 0
         """Uploads that go well before."""
         self.newest: list[str] = []
+        self.late: list[tuple[str, str, dict[str, str], bytes]] = []
+        """Requests the server has not seen yet, though their client has had an answer."""
         self.held = threading.Event()
         """Set when a request is held."""
         self._let_go, self._lock, self._busy = threading.Event(), threading.Lock(), 0
@@ -165,6 +186,13 @@ class FaultyS3:
         self._thread.join()
         self._server.server_close()
 
+    def take_late(self, target: str) -> list[tuple[str, str, dict[str, str], bytes]]:
+        """Return what is to be delivered of a target, now that a later request for it has been."""
+        with self._lock:
+            due = [request for request in self.late if request[1] == target]
+            self.late = [request for request in self.late if request[1] != target]
+        return due
+
     def forward(self, method: str, target: str, headers: dict[str, str], body: bytes) -> Reply:
         """Return what the server behind answers."""
         connection = http.client.HTTPConnection(self.behind, timeout=60)
@@ -219,14 +247,24 @@ class _Handler(BaseHTTPRequestHandler):
                 self._send(_error(403, proxy.refuse))
                 return
         is_list = "list-type=2" in self.path
-        kind = ordered or proxy.plan.draw(
-            method, is_object=not is_list and len(self.path.split("/")) > 3, is_list=is_list
-        )
+        is_object = not is_list and len(self.path.split("/")) > 3
+        if (ordered in OF_LISTS and not is_list) or (ordered in OF_OBJECTS and not is_object):
+            ordered = None
+        kind = ordered or proxy.plan.draw(method, is_object=is_object, is_list=is_list)
         if kind == "body altered on its way up":
             body = self._altered(body)
         if self._before(kind):
             return
-        reply = proxy.forward(method, self.path, headers, body)
+        request = (method, self.path, headers, body)
+        if kind == "delivered late":
+            proxy.late.append(request)
+            self._send(_error(503, "ServiceUnavailable"))
+            return
+        reply = proxy.forward(*request)
+        if kind == "delivered twice":
+            reply = proxy.forward(*request)
+        for delayed in proxy.take_late(self.path):
+            proxy.forward(*delayed)
         self._after(kind, reply)
 
     do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = _any
@@ -238,6 +276,9 @@ class _Handler(BaseHTTPRequestHandler):
         errors |= {"body cut on its way up": (400, "IncompleteBody")}
         if kind in errors:
             self._send(_error(*errors[kind]))
+        elif kind in answers.INSTEAD:
+            status, body = answers.INSTEAD[kind]
+            self._send(Reply(status, {"Content-Type": "text/html"}, body))
         elif kind in ("reset", "reset in the middle of a body"):
             self._reset()
         elif kind == HELD_BEFORE:
@@ -255,6 +296,10 @@ class _Handler(BaseHTTPRequestHandler):
             self._reset()
         elif kind == "lost reply, error instead":
             self._send(_error(500, "InternalError"))
+        elif kind in answers.WAYS:
+            self._write(answers.WAYS[kind], reply)
+        elif kind in CHANGES and (kind in answers.CHANGES or reply.status in (200, 206)):
+            self._send(CHANGES[kind](reply))
         elif kind == "body cut on its way down" and reply.body:
             self._send(reply, keep=self.proxy.plan.place(len(reply.body)))
             self._reset()
@@ -264,6 +309,23 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(reply._replace(body=_without(reply.body, self.proxy.newest)))
         else:
             self._send(reply, slowly=kind == "slow link")
+
+    def _write(self, way: str, reply: Reply) -> None:
+        """Send an answer in a way of its own."""
+        if way == "silence":
+            answers.wait(SILENCE, self._is_left)
+        elif way != "nothing":
+            head = f"HTTP/1.1 {reply.status} X\r\n".encode()
+            body = b"" if self.command == "HEAD" else reply.body
+            for data in answers.write(way, head, list(reply.headers.items()), body):
+                self.wfile.write(data)
+                self.wfile.flush()
+        if way not in ("chunked", "doubled", "drip"):
+            self.close_connection = True
+
+    def _is_left(self) -> bool:
+        """Whether the client has given up."""
+        return bool(select.select([self.connection], [], [], 0)[0])
 
     def _altered(self, body: bytes) -> bytes:
         if not body:

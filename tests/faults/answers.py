@@ -1,0 +1,183 @@
+"""What a server may do to one request beyond S3's own errors, each as what the proxy does with the answer it has.
+
+A fault here happens to one request at a time; the same request, sent again, is answered as it should be.
+"""
+
+from __future__ import annotations
+
+import gzip
+import re
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tests.faults.proxy import Reply
+
+HTML = b"<html><body><h1>Bad Gateway</h1>\n<hr>nginx</body></html>"
+INSTEAD: dict[str, tuple[int, bytes]] = {
+    "error 429": (429, b""),
+    "error 500 without a body": (500, b""),
+    "error 502 as a web page": (502, HTML),
+    "error 504 as a web page": (504, HTML),
+    "error that is no XML": (503, b"<Error><Code>Slow"),
+    "success as a web page": (200, HTML),
+    "success with an error in it": (200, b"<Error><Code>InternalError</Code><Message>late</Message></Error>"),
+    "request timeout": (400, b"<Error><Code>RequestTimeout</Code><Message>slow</Message></Error>"),
+    "redirection": (307, b"<Error><Code>TemporaryRedirect</Code><Message>elsewhere</Message></Error>"),
+    "early hints and no more": (103, b""),
+}
+"""Status and body of an answer in the server's stead; the server never sees the request."""
+
+Change = Callable[["Reply"], "Reply"]
+
+
+def _without(*names: str) -> Change:
+    def change(reply: Reply) -> Reply:
+        kept = {name: value for name, value in reply.headers.items() if not name.lower().startswith(names)}
+        return reply._replace(headers=kept)
+
+    return change
+
+
+def _with(**headers: str) -> Change:
+    made = {name.replace("_", "-"): value for name, value in headers.items()}
+
+    def change(reply: Reply) -> Reply:
+        kept = {name: value for name, value in reply.headers.items() if name.lower() not in made}
+        return reply._replace(headers={**kept, **{n: v for n, v in made.items() if _has(reply, n)}})
+
+    return change
+
+
+def _has(reply: Reply, name: str) -> bool:
+    return name in {each.lower() for each in reply.headers} or name == "content-encoding"
+
+
+def _shifted(reply: Reply) -> Reply:
+    """The range that begins one byte later."""
+    return reply._replace(
+        body=reply.body[1:],
+        headers={
+            name: re.sub(r"bytes (\d+)-", lambda found: f"bytes {int(found[1]) + 1}-", value)
+            if name.lower() == "content-range"
+            else value
+            for name, value in reply.headers.items()
+        },
+    )
+
+
+def _denied(reply: Reply) -> Reply:
+    return reply._replace(status=404, headers={}, body=b"<Error><Code>NoSuchKey</Code><Message>no</Message></Error>")
+
+
+def _beyond(reply: Reply) -> Reply:
+    return reply._replace(status=416, headers={}, body=b"<Error><Code>InvalidRange</Code><Message>no</Message></Error>")
+
+
+def _compressed(reply: Reply) -> Reply:
+    return reply._replace(headers={**reply.headers, "Content-Encoding": "gzip"}, body=gzip.compress(reply.body))
+
+
+def _cut_listing(reply: Reply) -> Reply:
+    return reply._replace(body=reply.body[: len(reply.body) // 2])
+
+
+def _doubled_listing(reply: Reply) -> Reply:
+    twice = re.sub(rb"(<Contents>.*?</Contents>)", rb"\1\1", reply.body, flags=re.S)
+    return reply._replace(body=twice)
+
+
+def _shuffled_listing(reply: Reply) -> Reply:
+    rows = re.findall(rb"<Contents>.*?</Contents>", reply.body, flags=re.S)
+    return reply._replace(body=reply.body.replace(b"".join(rows), b"".join(reversed(rows)))) if rows else reply
+
+
+def _endless_listing(reply: Reply) -> Reply:
+    """More is said to come, and not how to ask for it."""
+    return reply._replace(body=reply.body.replace(b"<IsTruncated>false", b"<IsTruncated>true"))
+
+
+def _undated_listing(reply: Reply) -> Reply:
+    return reply._replace(body=re.sub(rb"<LastModified>[^<]*", b"<LastModified>2026-13-45Tx", reply.body))
+
+
+def _other_listing(reply: Reply) -> Reply:
+    """The first key is of another prefix: a bit of it flipped on the way."""
+    return reply._replace(body=re.sub(rb"<Contents><Key>.", b"<Contents><Key>\x7e", reply.body, count=1))
+
+
+CHANGES: dict[str, Change] = {
+    "no ETag": _without("etag"),
+    "another ETag": _with(etag='"0123456789abcdef0123456789abcdef"'),
+    "no checksums": _without("x-amz-checksum"),
+    "another checksum": _with(x_amz_checksum_sha256="A" * 43 + "=", x_amz_checksum_crc32="AAAAAA=="),
+    "a date that is none": _with(last_modified="yesterday"),
+    "a compressed answer": _compressed,
+}
+"""Success, its headers not as they were."""
+OF_READS: dict[str, Change] = {
+    "range shifted": _shifted,
+    "range without numbers": _with(content_range="bytes 0-1/*"),
+    "range of nothing": _beyond,
+    "object not there yet": _denied,
+}
+"""What happens to the reading of an object."""
+OF_LISTS: dict[str, Change] = {
+    "listing cut": _cut_listing,
+    "listing with its rows twice": _doubled_listing,
+    "listing out of order": _shuffled_listing,
+    "listing without a next page": _endless_listing,
+    "listing with dates that are none": _undated_listing,
+    "listing of another prefix": _other_listing,
+}
+WAYS = {
+    "no length, in chunks": "chunked",
+    "no length, to the end": "close-delimited",
+    "connection closed and said": "closes",
+    "connection closed and not said": "hangs up",
+    "closed without a word": "nothing",
+    "too long": "long",
+    "two answers": "twice",
+    "headers twice": "doubled",
+    "byte by byte": "drip",
+    "silence": "silence",
+}
+"""How an answer gets on its way."""
+
+
+def write(way: str, head: bytes, headers: list[tuple[str, str]], body: bytes) -> list[bytes]:
+    """Return what goes over the connection, in the pieces it goes in."""
+    if way == "chunked":
+        framed = b"".join(b"%x\r\n%s\r\n" % (len(part), part) for part in _parts(body)) + b"0\r\n\r\n"
+        return [head + _lines([*headers, ("transfer-encoding", "chunked")]) + framed]
+    if way == "close-delimited":
+        return [head.replace(b"HTTP/1.1", b"HTTP/1.0") + _lines(headers) + body]
+    sized = [*headers, ("Content-Length", str(len(body)))]
+    if way == "closes":
+        return [head + _lines([*sized, ("Connection", "close")]) + body]
+    if way == "doubled":
+        return [head + _lines([*sized, *((name.lower(), value) for name, value in sized)]) + body]
+    whole = head + _lines(sized) + body
+    if way == "long":
+        return [whole + b"and more than was said\r\n"]
+    if way == "twice":
+        return [whole + whole]
+    if way == "drip":
+        return [bytes([byte]) for byte in whole[:400]] + [whole[400:]]
+    return [whole]
+
+
+def _lines(headers: list[tuple[str, str]]) -> bytes:
+    return "".join(f"{name}: {value}\r\n" for name, value in headers).encode("latin-1") + b"\r\n"
+
+
+def _parts(body: bytes) -> list[bytes]:
+    return [body[start : start + 1000] for start in range(0, len(body), 1000)]
+
+
+def wait(seconds: float, until: Callable[[], bool]) -> None:
+    """Say nothing until the client gives up, or so long."""
+    ends = time.monotonic() + seconds
+    while time.monotonic() < ends and not until():
+        time.sleep(0.01)
