@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import json
-import shutil
-import tempfile
+import re
 from pathlib import Path
 from typing import Any
 
-from leti_ctl import control, summary
+import yaml
+
+from leti_ctl import control, fetching, summary
 from leti_ctl.audit.catalog import Catalog
+from leti_ctl.audit.finding import Finding
 from leti_ctl.garbage import checkpoint_is_whole
+from leti_ctl.provenance import PROVENANCE, statement
 from leti_ctl.specs import to_yaml
-from leti_ctl.trace import lineage
-from stages.contract.artifacts import Ref
-from stages.contract.errors import UsageError
+from leti_ctl.trace.ledger import Ledger
+from leti_ctl.trace.lineage import bases, lineage
+from stages.contract.artifacts import Ref, parse_ref
+from stages.contract.errors import ArtifactError, UsageError
 from stages.contract.run import Run
 from stages.contract.spec import RunSpec
 
 LINEAGE = "leti-lineage.json"
+HUB_NAMES = {"smollm2-135m-instruct": "HuggingFaceTB/SmolLM2-135M-Instruct"}
+"""What the hub calls models that leti has a name of its own for."""
 
 
 def choose(run: Run, wanted: str) -> int:
@@ -40,20 +46,28 @@ def choose(run: Run, wanted: str) -> int:
     return int(wanted)
 
 
-def export(run: Run, iteration: int, out: Path) -> Path:
-    """Write the checkpoint, its card and its lineage to a new folder `out`, all of it or nothing."""
-    if out.exists():
-        raise UsageError(f"--out {str(out)!r}: exists; name a new folder")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as scratch:
-        source = run.fetch(Ref("checkpoint", iteration), Path(scratch) / "files")
-        staged = Path(scratch) / "staged"
-        shutil.copytree(source, staged)
-        told = lineage(Catalog(run), Ref("checkpoint", iteration))
-        (staged / LINEAGE).write_text(json.dumps(told, indent=2) + "\n")
-        (staged / "README.md").write_text(card(run, iteration, told))
-        staged.replace(out)
+def export(run: Run, iteration: int, out: Path, advance: fetching.Advance = lambda done, total: None) -> Path:
+    """Write the checkpoint, its card, its lineage and its provenance to a new folder `out`, all of it or nothing.
+
+    Interrupted, the next call goes on with what was fetched. `ArtifactError` where a file is not its record's, or where
+    a record on the way to the base model is not as it was written: of such a checkpoint nothing could be stated.
+    """
+    ledger, ref = Ledger(run), Ref("checkpoint", iteration)
+    told = lineage(ledger, ref)
+    if fault := next((each for each in ledger.findings if not _is_spent(each, ref)), None):
+        raise ArtifactError(fault.line.removeprefix("error "))
+    with fetching.staged(out, str(told["sha256"])) as folder:
+        fetching.bring(run, ref, ledger.need(ref).objects, folder, advance)
+        (folder / LINEAGE).write_text(json.dumps(told, indent=2) + "\n")
+        (folder / "README.md").write_text(card(run, iteration, told))
+        (folder / PROVENANCE).write_text(json.dumps(statement(ledger, iteration, folder), indent=2) + "\n")
     return out
+
+
+def _is_spent(finding: Finding, ref: Ref) -> bool:
+    """Whether a finding tells of an ancestor's data alone: its record still says what it was."""
+    is_data = finding.check in ("existence", "size") and parse_ref(finding.key) is None
+    return is_data and not finding.key.startswith(f"{ref}/")
 
 
 def card(run: Run, iteration: int, told: dict[str, Any]) -> str:
@@ -61,11 +75,9 @@ def card(run: Run, iteration: int, told: dict[str, Any]) -> str:
     spec = control.current_spec(run)
     found = summary.summarize(run)
     scores = _scores(found["per_iteration"], iteration)
+    made = f"{', '.join(told.get('code', []))} on {', '.join(told.get('hosts', []))}, {told.get('started_at')}"
     return f"""---
-library_name: transformers
-base_model: {spec.model.source}
-tags: [leti, code, learning-from-textual-interactions]
----
+{_metadata(run, spec, found["per_iteration"], iteration)}---
 
 # {run.name}, checkpoint {iteration}
 
@@ -85,16 +97,55 @@ Prompts of training began with `{spec.model.tokens.good}`; begin them so for the
 | run | `{run.uri}` |
 | spec SHA-256 | `{run.spec_sha256}` |
 | checkpoint digest | `{told.get("sha256")}` |
-| made by | {", ".join(told.get("code", []))} on {", ".join(told.get("hosts", []))}, {told.get("started_at")} |
+| made by | {made} |
 | images | {", ".join(told.get("images", [])) or "none recorded"} |
+| packages | {", ".join(f"`{key}`" for key in told.get("packages", [])) or "none recorded"} |
+
+It all began with:
+
+{_began(told)}
 
 `{LINEAGE}` holds every ancestor with its digest; `leti-ctl audit` and `leti-ctl trace` check it against the store.
+`{PROVENANCE}` says the same of each file of this folder as an in-toto statement with SLSA provenance, to be signed.
 
 ## Spec
 
 ```yaml
 {to_yaml(spec)}```
 """
+
+
+def _metadata(run: Run, spec: RunSpec, rows: list[dict[str, Any]], iteration: int) -> str:
+    """Return the card's YAML as the Hugging Face hub reads it; `base_model` only where the hub has one of that name."""
+    base = HUB_NAMES.get(spec.model.source, spec.model.source)
+    data: dict[str, Any] = {
+        "library_name": "transformers",
+        "pipeline_tag": "text-generation",
+        "tags": ["leti", "code", "learning-from-textual-interactions"],
+    }
+    if re.fullmatch(r"[\w.-]+/[\w.-]+", base) and not Path(base).exists():
+        data["base_model"] = base
+    results = [
+        {
+            "task": {"type": "text-generation"},
+            "dataset": {"type": spec.task.name, "name": spec.task.name, "split": split},
+            "metrics": [
+                {"type": "pass@k", "name": f"pass@{k}", "value": round(interval["value"], 6)}
+                for k, interval in score["pass_at_k"].items()
+            ],
+        }
+        for row in rows
+        if row["iteration"] == iteration
+        for split, score in row["scores"].items()
+        if split != "train" and score["pass_at_k"]
+    ]
+    if results:
+        data["model-index"] = [{"name": run.name, "results": results}]
+    return str(yaml.safe_dump(data, sort_keys=False, allow_unicode=True))
+
+
+def _began(told: dict[str, Any]) -> str:
+    return "\n".join(f"- `{each['ref']}`, SHA-256 `{each['sha256']}`" for each in bases(told))
 
 
 def _origin(spec: RunSpec) -> str:

@@ -71,6 +71,7 @@ MANY_ARGUMENTS = {
     "leti_ctl.commands.report.report": "click passes every option as an argument",
     "leti_ctl.commands.render.render": "click passes every option as an argument",
     "leti_ctl.commands.gc.gc": "click passes every option as an argument",
+    "leti_ctl.commands.artifacts.diff": "click passes every option as an argument",
     "leti_ctl.commands.trace.trace": "click passes every option as an argument",
     "leti_ctl.commands.track.track": "click passes every option as an argument",
     "leti_ctl.commands.judge.judge": "click passes every option as an argument",

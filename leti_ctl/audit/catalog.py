@@ -142,7 +142,7 @@ class Catalog:
     def _nameless(self) -> list[str]:
         records = (record for parts in self.parts.values() for record in parts.values())
         rest = self.sizes.others(item.key for record in records for item in record.objects)
-        return [key for key in rest if not _BESIDE.fullmatch(key) and not _place(key)]
+        return [key for key in rest if not _BESIDE.fullmatch(key) and not place_of(key)]
 
     def _spent(self) -> Iterator[str]:
         """Yield the mid-stage checkpoints of trainings that have committed what they made."""
@@ -152,7 +152,7 @@ class Catalog:
                 yield key
 
     def _read(self) -> None:
-        places = {key: place for key in self.sizes if (place := _place(key))}
+        places = {key: place for key in self.sizes if (place := place_of(key))}
         with ThreadPoolExecutor(READERS) as pool:
             for key, record in zip(places, pool.map(self._record, places, places.values()), strict=True):
                 ref, part = places[key]
@@ -223,7 +223,7 @@ def _is_artifact(key: str) -> bool:
     return any(parse_ref("/".join(names[:depth])) for depth in range(1, len(names)))
 
 
-def _place(key: str) -> Place | None:
+def place_of(key: str) -> Place | None:
     """Return what a record key is the record of; None for any other key."""
     if found := _PART.fullmatch(key):
         part = Part(int(found["number"]), int(found["of"]))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -50,12 +49,11 @@ def show(run: str, artifact: str, limit: int, store_uri: str, as_json: bool) -> 
     import json
 
     from leti_ctl import control, holdings
-    from leti_ctl.audit.catalog import Catalog
     from stages.contract.store import open_store
 
     opened = control.open_run(open_store(store_uri), run)
-    ref, part = holdings.find_ref(Catalog(opened), artifact)
-    rows = list(holdings.rows(opened, ref, part, limit))
+    chosen = holdings.choose(opened, artifact)
+    rows = list(holdings.rows(opened, chosen.ref, chosen.part, limit))
     if as_json:
         click.echo(json.dumps({"run": run, "artifact": artifact, "rows": rows}, indent=2))
         return
@@ -73,16 +71,18 @@ def show(run: str, artifact: str, limit: int, store_uri: str, as_json: bool) -> 
 @options.store
 @options.as_json
 def get(run: str, artifact: str, out: Path, store_uri: str, as_json: bool) -> None:
-    """Copy an artifact's files to a new folder, every checksum verified."""
+    """Copy the files of an artifact, or of one part of it, to a new folder, every checksum verified.
+
+    Interrupted, it leaves no folder of that name; the same command goes on with what it had fetched.
+    """
     import json
 
-    from leti_ctl import control, holdings
-    from leti_ctl.audit.catalog import Catalog
+    from leti_ctl import bar, control, holdings
     from stages.contract.store import open_store
 
-    opened = control.open_run(open_store(store_uri), run)
-    ref, _ = holdings.find_ref(Catalog(opened), artifact)
-    files = [str(path) for path in holdings.get(opened, ref, out)]
+    chosen = holdings.choose(control.open_run(open_store(store_uri), run), artifact)
+    with bar.bar(f"fetching {artifact}") as advance:
+        files = [str(path) for path in holdings.get(chosen, out, advance)]
     click.echo(json.dumps({"run": run, "artifact": artifact, "files": files}) if as_json else "\n".join(files))
 
 
@@ -90,46 +90,45 @@ def get(run: str, artifact: str, out: Path, store_uri: str, as_json: bool) -> No
 @click.argument("run")
 @click.argument("other", required=False)
 @click.option("--iterations", type=(int, int), metavar="I J", help="Compare iteration I with iteration J.")
+@click.option("--other-store", metavar="URI", help="Where the other run lies, if it is another store.")
+@click.option("--artifact", metavar="NAME", help="Whose rows to show [default: the first that differs].")
+@click.option("--limit", type=click.IntRange(min=1), default=1, show_default=True, help="At most so many of them.")
 @options.store
 @options.as_json
-def diff(run: str, other: str | None, iterations: tuple[int, int] | None, store_uri: str, as_json: bool) -> None:
-    """Compare two runs, or two iterations, side by side: spec, data digests and scores."""
+def diff(
+    run: str,
+    other: str | None,
+    iterations: tuple[int, int] | None,
+    other_store: str | None,
+    artifact: str | None,
+    limit: int,
+    store_uri: str,
+    as_json: bool,
+) -> None:
+    """Compare two runs, or two iterations: spec, environment, artifacts, rows, verdicts and scores.
+
+    Exit code 0: the same; 1: they differ; 2 and above: they could not be compared, or one is damaged (65).
+    """
     import json
 
-    from leti_ctl import control, holdings
-    from stages.contract.errors import UsageError
+    from leti_ctl import control
+    from leti_ctl.compare.report import compare
+    from leti_ctl.compare.sides import Side
+    from leti_ctl.compare.text import render
+    from stages.contract.errors import ArtifactError, UsageError
     from stages.contract.store import open_store
 
-    if other is None and iterations is None:
-        raise UsageError("artifacts diff needs a second RUN, or --iterations I J")
-    store = open_store(store_uri)
-    found = holdings.compare(control.open_run(store, run), control.open_run(store, other or run), iterations)
+    if other is None and iterations is None and other_store is None:
+        raise UsageError("artifacts diff needs a second RUN, --other-store URI, or --iterations I J")
+    first = control.open_run(open_store(store_uri), run)
+    second = control.open_run(open_store(other_store or store_uri), other or run)
+    i, j = iterations or (None, None)
+    found = compare(Side(first, i), Side(second, j), artifact=artifact, limit=limit)
     if as_json:
         click.echo(json.dumps(found, indent=2))
     else:
-        _print_diff(found)
-
-
-def _print_diff(found: dict[str, Any]) -> None:
-    from leti_ctl import tables
-
-    for line in found["spec"]:
-        click.echo(f"spec {line}")
-    for name in ("different", "only_first", "only_second"):
-        for ref in found[name]:
-            click.echo(f"{name.replace('_', ' ')}: {ref}")
-    click.echo(f"{len(found['equal'])} artifacts are equal, {len(found['different'])} differ")
-    rows = [
-        {"pass": row["pass"], "first": _percent(row["first"]), "second": _percent(row["second"]),
-         "difference": _difference(row["first"], row["second"])}
-        for row in found["scores"]
-    ]  # fmt: skip
-    tables.print_rows(rows, ("pass", "first", "second", "difference"), empty="no scores")
-
-
-def _percent(value: float | None) -> str:
-    return "" if value is None else f"{value:.1%}"
-
-
-def _difference(first: float | None, second: float | None) -> str:
-    return "" if first is None or second is None else f"{(second - first) * 100:+.1f}"
+        for line in render(found):
+            click.echo(line)
+    if found["findings"]:
+        raise click.exceptions.Exit(ArtifactError.exit_code)
+    raise click.exceptions.Exit(0 if found["same"] else 1)

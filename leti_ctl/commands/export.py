@@ -18,16 +18,18 @@ from leti_ctl import options
 def export(run: str, iteration: str, out: Path, store_uri: str, as_json: bool) -> None:
     """Write a checkpoint as a Hugging Face folder with a model card that states its scores and lineage.
 
-    Every file is verified against its SHA-256 on the way.
+    Every file is verified against its SHA-256 on the way. provenance.json beside them is an in-toto statement about
+    all files with SLSA provenance, for cosign and the like to sign. Interrupted, the same command goes on.
     """
     import json
 
-    from leti_ctl import control
+    from leti_ctl import bar, control
     from leti_ctl import export as exporting
     from stages.contract.store import open_store
 
     opened = control.open_run(open_store(store_uri), run)
     chosen = exporting.choose(opened, iteration)
-    exporting.export(opened, chosen, out)
+    with bar.bar(f"fetching checkpoint {chosen}") as advance:
+        exporting.export(opened, chosen, out, advance)
     found = {"run": run, "iteration": chosen, "out": str(out)}
     click.echo(json.dumps(found) if as_json else f"checkpoint {chosen} of {run} is in {out}")

@@ -1,4 +1,4 @@
-"""`leti-ctl trace`: where a row, a sample or a score came from; what became of a problem."""
+"""`leti-ctl trace`: where a row, a sample or a score came from; what became of a problem; what an object is."""
 
 from __future__ import annotations
 
@@ -9,10 +9,8 @@ import click
 from leti_ctl import options
 
 if TYPE_CHECKING:
-    from rich.tree import Tree
-
-SHOWN = 200
-"""Characters of a solution or feedback in text output; JSON has all of it."""
+    from leti_ctl.trace.back import Target
+    from stages.contract.run import Run
 
 
 @click.command()
@@ -20,9 +18,12 @@ SHOWN = 200
 @click.option("--iteration", type=click.IntRange(min=0), default=0, show_default=True)
 @click.option("--split", default="train", show_default=True, metavar="PASS", help="Sampling pass: train, test, ...")
 @click.option("--row", type=click.IntRange(min=0), help="A training row of the iteration, from 0.")
+@click.option("--example", type=click.IntRange(min=0), help="With --row: only that example of the packed row.")
 @click.option("--problem", metavar="ID", help="A problem; alone, everything that became of it.")
 @click.option("--sample", type=click.IntRange(min=0), help="With --problem: that sample of it.")
 @click.option("--scores", is_flag=True, help="The scores of the pass.")
+@click.option("--step", type=click.IntRange(min=0), help="A step of the iteration's training log, from 0.")
+@click.option("--object", "thing", metavar="KEY|SHA256", help="An object of the store, or any digest: what is it?")
 @options.store
 @options.as_json
 def trace(
@@ -30,84 +31,56 @@ def trace(
     iteration: int,
     split: str,
     row: int | None,
+    example: int | None,
     problem: str | None,
     sample: int | None,
     scores: bool,
+    step: int | None,
+    thing: str | None,
     store_uri: str,
     as_json: bool,
 ) -> None:
-    """Walk the lineage of a run: back from a training row, a sample or a score, or forward from a problem.
+    """Walk the lineage of a run: back from a training row, a sample, a step or a score, or forward from a problem.
 
-    Name one of --row, --problem with --sample, --scores, or --problem alone.
+    Name one of --row, --problem with --sample, --scores, --step, --object, or --problem alone. What is shown of a row
+    has been verified against its SHA-256; the exit code is 65 where anything on the way is not as it was written.
     """
     import json
 
     from leti_ctl import control
-    from leti_ctl import trace as tracing
-    from stages.contract.errors import UsageError
+    from leti_ctl.trace.back import Target
+    from leti_ctl.trace.text import render
+    from stages.contract.errors import ArtifactError, UsageError
     from stages.contract.store import open_store
 
-    if (row is not None) + bool(problem) + scores != 1:
-        raise UsageError("trace needs one of --row N, --problem ID, --problem ID --sample N, --scores")
-    opened = control.open_run(open_store(store_uri), run)
-    target = tracing.Target(iteration, split, problem, sample, row)
-    if row is not None:
-        found = tracing.trace_row(opened, target)
-    elif scores:
-        found = tracing.trace_score(opened, target)
-    elif sample is not None:
-        found = tracing.trace_sample(opened, target)
-    else:
-        found = tracing.trace_problem(opened, str(problem))
+    if (row is not None) + bool(problem) + scores + (step is not None) + bool(thing) != 1:
+        raise UsageError(
+            "trace needs one of --row N, --problem ID, --problem ID --sample N, --scores, --step N, --object KEY"
+        )
+    if (example is not None and row is None) or (sample is not None and not problem):
+        raise UsageError("--example goes with --row, --sample with --problem")
+    target = Target(iteration, split, problem, sample, row, example, step)
+    found = _trace(control.open_run(open_store(store_uri), run), target, scores, thing)
     if as_json:
         click.echo(json.dumps(found, indent=2))
     else:
-        _print(found)
+        for line in render(found):
+            click.echo(line)
+    if found["findings"]:
+        raise click.exceptions.Exit(ArtifactError.exit_code)
 
 
-def _print(found: dict[str, Any]) -> None:
-    from rich.console import Console
-    from rich.text import Text
-    from rich.tree import Tree
+def _trace(run: Run, target: Target, scores: bool, thing: str | None) -> dict[str, Any]:
+    from leti_ctl.trace import back, forward, things
 
-    tree = Tree(Text(found.pop("what")))
-    lineage = found.pop("lineage", None)
-    _grow(tree, found)
-    if lineage:
-        _artifact(tree, lineage)
-    Console(soft_wrap=True).print(tree)
-
-
-def _grow(tree: Tree, facts: dict[str, Any]) -> None:
-    from rich.text import Text
-
-    for name, value in facts.items():
-        if isinstance(value, list) and value and isinstance(value[0], dict):
-            branch = tree.add(Text(f"{name}: {len(value)}"))
-            for number, each in enumerate(value):
-                _grow(branch.add(Text(str(number))), each)
-        elif isinstance(value, dict):
-            _grow(tree.add(Text(name)), value)
-        elif value not in (None, [], ""):
-            tree.add(Text(f"{name}: {_short(value)}"))
-
-
-def _artifact(tree: Tree, found: dict[str, Any]) -> None:
-    """One artifact in a line or two, what it was made from below it."""
-    from rich.text import Text
-
-    name = f"{found['ref']}  {str(found.get('sha256') or 'MISSING')[:12]}"
-    if "recorded_sha256" in found:
-        name += f"  (recorded as {found['recorded_sha256'][:12]}!)"
-    if found.get("outside") or found.get("told_above") or found.get("missing"):
-        tree.add(Text(name + ("  (told above)" if found.get("told_above") else "")))
-        return
-    made = f"{found['parts']} parts, {found['rows']} rows, {found['started_at']}, {found['seconds']} s"
-    branch = tree.add(Text(f"{name}\n{made}, code {', '.join(found['code'])}, on {', '.join(found['hosts'])}"))
-    for each in found["inputs"]:
-        _artifact(branch, each)
-
-
-def _short(value: object) -> str:
-    text = str(value) if not isinstance(value, str) else repr(value)
-    return text if len(text) <= SHOWN else f"{text[: SHOWN // 2]} ... {text[-SHOWN // 2 :]}"
+    if thing:
+        return things.trace_thing(run, thing)
+    if target.row is not None:
+        return back.trace_row(run, target)
+    if target.step is not None:
+        return back.trace_step(run, target)
+    if scores:
+        return back.trace_score(run, target)
+    if target.sample is not None:
+        return back.trace_sample(run, target)
+    return forward.trace_problem(run, str(target.problem))

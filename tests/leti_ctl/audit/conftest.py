@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.leti_ctl.audit.made import make_run
+from tests.s3 import S3Server
 
 
 @pytest.fixture(scope="session")
@@ -22,6 +23,16 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def store(finished: Path) -> Path:
     """The same, to read."""
     return finished
+
+
+@pytest.fixture
+def bucket(finished: Path, s3_server: S3Server, s3_uri: str) -> str:
+    """The same in a bucket: the store's URI."""
+    name, _, prefix = s3_uri.removeprefix("s3://").partition("?")[0].partition("/")
+    for path in finished.rglob("*"):
+        if path.is_file():
+            s3_server.put(name, f"{prefix}/{path.relative_to(finished).as_posix()}", path.read_bytes())
+    return s3_uri
 
 
 @pytest.fixture

@@ -17,8 +17,9 @@ from leti_ctl.audit.catalog import Catalog
 from leti_ctl.audit.report import Depth, Report, audit
 from leti_ctl.cli import cli
 from leti_ctl.export import export
-from leti_ctl.trace import lineage
-from stages.contract.artifacts import Ref, find_origin, parse_origin
+from leti_ctl.trace.ledger import Ledger
+from leti_ctl.trace.lineage import lineage
+from stages.contract.artifacts import PartRecord, Ref, find_origin, parse_origin
 from stages.contract.errors import ArtifactError, SpecError, UsageError
 from stages.contract.run import Run
 from stages.contract.spec import ModelSpec, RunSpec, Tokens
@@ -84,7 +85,7 @@ def test_an_audit_finds_a_checkpoint_that_is_not_the_one_it_names(scored: Run, r
 
 
 def test_lineage_and_export_go_on_in_the_other_run(scored: Run, tmp_path: Path) -> None:
-    tree = lineage(Catalog(scored), Ref("metrics", 0, "test"))
+    tree = lineage(Ledger(scored), Ref("metrics", 0, "test"))
     text = json.dumps(tree)
     assert "runs/made/iterations/0002/checkpoint" in text and "iterations/0001/examples" in text
     assert "missing" not in text and "recorded_sha256" not in text
@@ -97,11 +98,13 @@ def test_lineage_comes_to_an_end_where_records_name_each_other(scored: Run, run_
     path = run_folder / "iterations/0002/checkpoint/parts/00000-of-00001.json"
     record = json.loads(path.read_text())
     record["inputs"] = [{"ref": "runs/scored/iterations/0000/checkpoint", "sha256": "0" * 64}]
-    path.write_text(json.dumps(record))
-    tree = json.dumps(lineage(Catalog(scored), Ref("metrics", 0, "test")))
+    path.write_text(PartRecord.model_validate_json(json.dumps(record)).sealed().model_dump_json())
+    ledger = Ledger(scored)
+    tree = json.dumps(lineage(ledger, Ref("metrics", 0, "test")))
     assert "runs/made/iterations/0002/checkpoint" in tree
     assert "runs/scored/iterations/0000/checkpoint" in tree and '"told_above": true' in tree
-    assert not audit(scored).clean
+    assert [finding.check for finding in ledger.findings] == ["lineage"]
+    assert not audit(Run(scored.store, "made")).clean
 
 
 def test_a_collection_leaves_what_another_run_started_from(store: LocalStore, tmp_path: Path, run_folder: Path) -> None:

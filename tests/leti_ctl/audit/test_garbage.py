@@ -166,7 +166,7 @@ def test_an_export_is_a_model_folder_that_says_where_it_comes_from(run_folder: P
         path.name for path in out.iterdir()
     }
     card = (out / "README.md").read_text()
-    assert "base_model: smollm2-135m-instruct" in card
+    assert "base_model: HuggingFaceTB/SmolLM2-135M-Instruct" in card
     assert "| 2 (this) |" in card
     assert json.loads((out / "leti-lineage.json").read_text())["ref"] == "iterations/0002/checkpoint"
 
@@ -176,7 +176,8 @@ def test_an_export_never_writes_over_anything_and_verifies_what_it_copies(run_fo
     out.mkdir()
     with pytest.raises(UsageError, match="exists"):
         leti_ctl(run_folder, "export", "--iteration", "last", "--out", str(out))
-    next(run_folder.glob("iterations/0002/checkpoint/*/model.safetensors")).write_bytes(b"other")
+    weights = next(run_folder.glob("iterations/0002/checkpoint/*/model.safetensors"))
+    weights.write_bytes(b"x" * weights.stat().st_size)
     with pytest.raises(ArtifactError, match="SHA-256"):
         leti_ctl(run_folder, "export", "--iteration", "last", "--out", str(tmp_path / "other"))
     assert not (tmp_path / "other").exists()

@@ -1,0 +1,66 @@
+"""Rows of an artifact side by side: those that differ, as text."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Iterator, Mapping
+from itertools import islice, zip_longest
+from typing import Any
+
+from leti_ctl import holdings
+from leti_ctl.compare.sides import Side
+from stages.contract.artifacts import ARTIFACTS, Ref
+
+Row = Mapping[str, Any]
+IDENTITY = ("problem_id", "sample", "row", "epoch", "step", "block", "file")
+"""Columns that say which row it is."""
+
+
+def differing(one: Side, other: Side, name: str, limit: int) -> list[dict[str, Any]]:
+    """Return the first rows of an artifact that differ, each with its number, what it is and a line diff per column."""
+    return list(islice(_differing(one, one.refs[name], other, other.refs[name]), limit))
+
+
+def _differing(one: Side, left: Ref, other: Side, right: Ref) -> Iterator[dict[str, Any]]:
+    if ARTIFACTS[left.artifact].format == "folder":
+        yield from _files(one, left, other, right)
+        return
+    rows = (holdings.rows(side.run, ref, None, None) for side, ref in ((one, left), (other, right)))
+    for number, (first, second) in enumerate(zip_longest(*rows)):
+        if first != second:
+            shown = first or second or {}
+            yield {
+                "row": number,
+                "of": {key: shown[key] for key in IDENTITY if key in shown},
+                "only": None if first and second else "first" if first else "second",
+                "columns": list(_columns(first or {}, second or {})),
+            }
+
+
+def _columns(first: Row, second: Row) -> Iterator[dict[str, Any]]:
+    for name in dict.fromkeys([*first, *second]):
+        if first.get(name) != second.get(name):
+            before, after = _lines(first.get(name)), _lines(second.get(name))
+            lines = list(difflib.unified_diff(before, after, lineterm="", n=2))[2:]
+            yield {"column": name, "first": first.get(name), "second": second.get(name), "diff": lines}
+
+
+def _lines(value: Any) -> list[str]:
+    """Return a value as lines to compare; long lists of numbers as what they are, on one line."""
+    if value is None:
+        return []
+    return value.split("\n") if isinstance(value, str) else [json.dumps(value)]
+
+
+def _files(one: Side, left: Ref, other: Side, right: Ref) -> Iterator[dict[str, Any]]:
+    first, second = _held(one, left), _held(other, right)
+    for path in sorted(first.keys() | second.keys()):
+        if first.get(path) != second.get(path):
+            yield {"row": None, "of": {"file": path}, "only": None,
+                   "columns": [{"column": "sha256", "first": first.get(path), "second": second.get(path),
+                                "diff": [f"-{first.get(path)}", f"+{second.get(path)}"]}]}  # fmt: skip
+
+
+def _held(side: Side, ref: Ref) -> dict[str, str]:
+    return {path: sha256 for text in side.contents(ref) for sha256, _, path in [text.partition(" ")]}
