@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from functools import cached_property
+from itertools import chain
 from threading import Lock
 from typing import Any, NamedTuple, TypeVar
 
@@ -141,7 +142,7 @@ class Catalog:
 
     def _nameless(self) -> list[str]:
         records = (record for parts in self.parts.values() for record in parts.values())
-        rest = self.sizes.others(item.key for record in records for item in record.objects)
+        rest = self.sizes.others(chain.from_iterable(compact(record).keys() for record in records))
         return [key for key in rest if not _BESIDE.fullmatch(key) and not place_of(key)]
 
     def _spent(self) -> Iterator[str]:

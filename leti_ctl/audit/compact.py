@@ -50,6 +50,12 @@ class Texts(Sequence[str]):
         start, end = self._ends[index], self._ends[index + 1]
         return self.buffer[start:end].decode("utf-8", "surrogatepass")
 
+    def __iter__(self) -> Iterator[str]:
+        start = 0
+        for end in self._ends[1:]:
+            yield self.buffer[start:end].decode("utf-8", "surrogatepass")
+            start = end
+
     def __len__(self) -> int:
         return len(self._ends) - 1
 
@@ -136,6 +142,14 @@ class Objects(Sequence[DataObject]):
             whole._sizes.extend(part._sizes)
             whole._rows.extend(part._rows)
         return whole
+
+    def keys(self) -> Iterator[str]:
+        """Yield their keys."""
+        return (line[start + 1 : -1] for line, start in zip(self._lines, self._starts, strict=True))
+
+    def larger(self, size: int) -> list[DataObject]:
+        """Return those of more than so many bytes."""
+        return [self[place] for place, each in enumerate(self._sizes) if each > size]
 
     def digest(self) -> str:
         """Return what `objects_digest` returns for them."""

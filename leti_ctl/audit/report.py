@@ -14,13 +14,15 @@ from typing import Any, NamedTuple
 from leti_ctl import control, decisions
 from leti_ctl.audit import anchor, lineage, passes, rederive, shape, training
 from leti_ctl.audit.catalog import Catalog
-from leti_ctl.audit.finding import Finding
+from leti_ctl.audit.finding import CAUSES, Finding
 from leti_ctl.audit.objects import Reader
 from stages.contract.records import Problem
-from stages.contract.run import Run
+from stages.contract.run import SPEC_KEY, Run
 from stages.contract.spec import RunSpec
 from stages.contract.transfer import SMALL_BYTES
 
+REMOTE = 32
+"""Objects of a remote store on their way at once."""
 BATCH = 32
 """Small objects that one task reads; a task costs about as much as reading one."""
 Task = Callable[[Reader], None]
@@ -110,10 +112,11 @@ def audit(
     report.findings += [*shape.check(catalog, spec), *lineage.check(catalog, spec), *catalog.unnamed()]
     report.findings += catalog.findings
     tasks = list(_tasks(catalog, spec))
-    with ThreadPoolExecutor(_threads()) as pool:
+    threads = _threads(run)
+    with ThreadPoolExecutor(threads) as pool:
         shared, done = iter(tasks), count(1)
         workers = [
-            pool.submit(_work, catalog, shared, lambda: progress(next(done), len(tasks))) for _ in range(_threads())
+            pool.submit(_work, catalog, shared, lambda: progress(next(done), len(tasks))) for _ in range(threads)
         ]
         for worker in workers:
             report.add(worker.result())
@@ -121,16 +124,22 @@ def audit(
         report.findings += chain.from_iterable(rederive.rederive(catalog, spec))
     if depth.reexecute_percent:
         report.findings += chain.from_iterable(rederive.reexecute(catalog, spec, depth.reexecute_percent))
-    report.findings.sort(key=lambda finding: (finding.level, finding.key, finding.check, finding.found))
+    report.findings = sorted(set(report.findings), key=_rank)
     report.seconds = time.monotonic() - started
     return report
+
+
+def _rank(finding: Finding) -> tuple[bool, bool, Finding]:
+    """Errors first, and of them those of single objects, which may be why others follow; then by key."""
+    by_key = finding._replace(check=finding.key, key=finding.check)
+    return finding.level != "error", finding.check not in CAUSES, by_key
 
 
 def _tasks(catalog: Catalog, spec: RunSpec) -> Iterator[Task]:
     """Yield work that can be done side by side, the largest first: whole objects, then rows."""
     chained = {"samples", "executions", "metrics", "examples", "steps", "problems"}
     opaque = [catalog.objects(ref) for ref in catalog.refs if ref.artifact not in chained]
-    large = [item for objects in opaque for item in objects if item.size > SMALL_BYTES]
+    large = [item for objects in opaque for item in objects.larger(SMALL_BYTES)]
     for item in sorted(large, key=lambda item: -item.size):
         yield lambda reader, item=item: reader.hash([item])  # type: ignore[misc]
     for objects in opaque:
@@ -165,9 +174,10 @@ def _work(catalog: Catalog, tasks: Iterator[Task], advance: Callable[[], None]) 
     return reader
 
 
-def _threads() -> int:
+def _threads(run: Run) -> int:
     """More than there are cores: hashing leaves Python, and a remote store is mostly waited for."""
-    return max(8, 2 * (os.cpu_count() or 1))
+    is_remote = run.store.local_path(run.key(SPEC_KEY)) is None
+    return REMOTE if is_remote else max(8, 2 * (os.cpu_count() or 1))
 
 
 def _exhaust(rows: Iterable[object]) -> None:

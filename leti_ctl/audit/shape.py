@@ -12,7 +12,7 @@ from datetime import datetime
 from leti_ctl.audit.catalog import Catalog, compact
 from leti_ctl.audit.compact import Objects
 from leti_ctl.audit.finding import Finding
-from stages.contract.artifacts import ARTIFACTS, DataObject, Part, PartRecord, Ref, parts_of
+from stages.contract.artifacts import ARTIFACTS, Part, PartRecord, Ref, parts_of
 from stages.contract.seal import divisions
 from stages.contract.spec import RunSpec
 
@@ -64,19 +64,17 @@ def _files(ref: Ref, part: Part, objects: Objects) -> Iterator[Finding]:
 def _folder(ref: Ref, objects: Objects) -> Iterator[Finding]:
     """A folder's name is the digest of what is in it, and nothing in it is rows."""
     depth = len(ref.prefix) + 1
-    digest = hashlib.sha256()
+    digest, homes, first = hashlib.sha256(), set(), ""
     for item in objects:
-        digest.update(f"{item.sha256} {item.key[depth:].partition('/')[2]}\n".encode("utf-8", "surrogatepass"))
+        home, _, path = item.key[depth:].partition("/")
+        digest.update(f"{item.sha256} {path}\n".encode("utf-8", "surrogatepass"))
+        homes.add(item.key[:depth] + home)
+        first = first or item.key
         if item.rows:
             yield Finding("rows", item.key, "no rows", str(item.rows))
-    home = f"{ref.prefix}/{digest.hexdigest()}/"
-    strays = [item for item in objects if not item.key.startswith(home)]
-    if strays:
-        yield Finding("names", _first(strays), f"a folder named {home}", f"{len(strays)} objects elsewhere")
-
-
-def _first(objects: list[DataObject]) -> str:
-    return min(item.key for item in objects)
+    home = f"{ref.prefix}/{digest.hexdigest()}"
+    if homes - {home}:
+        yield Finding("names", first, f"all objects in {home}", f"some in {min(homes - {home})}")
 
 
 def _is_time(text: str) -> bool:

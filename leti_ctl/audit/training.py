@@ -70,13 +70,18 @@ def _examples(reader: Reader, spec: RunSpec, ref: Ref, verdicts: Mapping[Pair, V
     per_step: Counter[int] = Counter()
     targets: Counter[int] = Counter()
     for row in _rows(reader, ref):
-        pairs = list(zip(row.problem_ids, row.samples, strict=False))
+        place = f"{ref.prefix} epoch {row.epoch} step {row.step}"
+        try:
+            pairs = list(zip(row.problem_ids, row.samples, strict=False))
+            fault = _shape(row) or (ids and _tokens(row, ids, verdicts, spec))
+            targets[row.step] += sum(row.loss_mask)
+        except TypeError as error:  # Parquet lets a forger leave values out
+            reader.note("schema", place, "a PackedRow", str(error))
+            continue
         seen[row.epoch].update(pairs)
         per_step[row.step] += len(pairs)
-        targets[row.step] += sum(row.loss_mask)
-        fault = _shape(row) or (ids and _tokens(row, ids, verdicts, spec))
         if fault:
-            reader.note("tokens", f"{ref.prefix} epoch {row.epoch} step {row.step}", *fault)
+            reader.note("tokens", place, *fault)
     size = min(spec.train.batch_size, len(judged))
     for step, count in sorted(per_step.items()):
         if count != size:
@@ -218,7 +223,7 @@ def _special_ids(reader: Reader, spec: RunSpec, ref: Ref) -> Ids | None:
             good, bad, opened, closed = (
                 int(added[name]["id"]) for name in (names.good, names.bad, names.feedback_open, names.feedback_close)
             )
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             reader.note("tokens", item.key, "the run's four special tokens", f"{type(error).__name__} {error}")
             return None
     special = frozenset(int(token["id"]) for token in added.values() if token.get("special"))
