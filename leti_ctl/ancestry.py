@@ -36,6 +36,23 @@ def _best(run: Run) -> int:
     return int(found["best"]["iteration"])
 
 
+def confirm(run: Run) -> None:
+    """Look, when a run is made, whether what it starts from is still there and stays.
+
+    From here on a collection of the other run sees this one. One that is at work may have looked before that.
+    """
+    model = run.spec.model
+    if model.from_run is None:
+        return
+    epoch = control.newest(Run(run.store, model.from_run))
+    if epoch.driver and epoch.driver.backend == "gc" and epoch.is_driven():
+        raise UsageError(
+            f"model.from_run: {model.from_run} is being collected by {epoch.driver.title} since {epoch.driver.since}; "
+            f"run {run.name} is made: when that has ended, `leti-ctl resume {control.address(run)}` goes on"
+        )
+    find_checkpoint(run.store, model)
+
+
 def claimed(run: Run) -> dict[int, list[str]]:
     """Return which of a run's checkpoints other runs of its store start from, and which runs those are.
 

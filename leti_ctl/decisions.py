@@ -13,11 +13,12 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
-from pydantic import NonNegativeInt, ValidationError
+from pydantic import NonNegativeInt
 
+from leti_ctl import control
 from stages.contract.artifacts import Part, PartRecord, Ref
 from stages.contract.errors import ArtifactError
-from stages.contract.records import Metrics, Record, first_fault
+from stages.contract.records import Metrics, Record
 from stages.contract.run import Run
 from stages.contract.spec import RunSpec
 
@@ -48,7 +49,7 @@ def decide(run: Run, spec: RunSpec, iteration: int) -> Decision:
     found = _read(run, key)
     if found is None:
         made = _make(run, spec, iteration)
-        if run.store.put_if_absent(key, made.model_dump_json().encode()):
+        if run.store.put_if_absent(key, control.sealed(made)):
             return made
         found = _read(run, key)
     if found is None:
@@ -79,6 +80,12 @@ def early_end(run: Run, spec: RunSpec) -> Decision | None:
     keys = [key for key in run.store.list(run.key("control/decisions/")) if key.endswith(suffix)]
     made = (_read(run, key) for key in keys)
     return next((each for each in made if each and each.ends and not _is_trained(run, each.iteration)), None)
+
+
+def check(run: Run, key: str) -> None:
+    """Raise `ArtifactError` for a decision of this run that is not as it was written."""
+    if key.startswith("control/decisions/"):
+        control.find(run, run.key(key), Decision)
 
 
 def gpu_hours(run: Run) -> float:
@@ -166,9 +173,4 @@ def _rules(spec: RunSpec) -> str:
 
 
 def _read(run: Run, key: str) -> Decision | None:
-    try:
-        return Decision.model_validate_json(run.store.get(key))
-    except KeyError:
-        return None
-    except ValidationError as error:
-        raise ArtifactError(f"{key}: {first_fault(error)}; delete it and try again") from error
+    return control.find(run, key, Decision)

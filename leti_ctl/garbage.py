@@ -3,11 +3,25 @@
 What is removed on purpose is written down first, in `gc/NNNN-<sha256>.json`, so that an audit can tell it from a loss.
 The records of removed objects stay: lineage keeps every digest. Small files of a checkpoint (tokenizer, config) stay,
 because training rows cannot be read without them.
+
+A collection holds the run, by claim NNNN (`control`), before it looks for garbage and until it has removed it. So
+
+- nobody drives the run meanwhile, and data that no record names has no writer that could still commit it;
+- a run that is made from one of its checkpoints is either seen here, or sees the claim and waits (`ancestry.confirm`);
+- a collection that is killed leaves a claim without an end and objects that are there although they are written down,
+  both as good as removed or kept; the next one removes the rest, of half-removed checkpoints too.
+
+What a claim cannot hold off are pods that were started past leti-ctl (`argo retry`, a workflow made by hand before its
+plan step) and stages on a machine that was wrongly taken for gone. Such a writer makes the same bytes again under the
+same key, so each orphan is looked at again when its turn comes: committed, or young because it was made again, it
+stays. Lost can be what is made again between that look and the removal after it, one round trip, and what a writer
+leaves uncommitted for longer than the rule's hours. An audit finds it as missing, and the part can be made again.
 """
 
 from __future__ import annotations
 
 import hashlib
+import re
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, NamedTuple
@@ -16,8 +30,8 @@ from pydantic import NonNegativeInt, ValidationError
 
 from leti_ctl import ancestry, control, decisions, summary
 from leti_ctl.pipeline import done_units, plan
-from stages.contract.artifacts import Ref, inputs
-from stages.contract.errors import ArtifactError, UsageError
+from stages.contract.artifacts import Part, Ref, inputs, parse_ref
+from stages.contract.errors import ArtifactError, Stopped, UsageError
 from stages.contract.records import Record, first_fault
 from stages.contract.run import Run
 from stages.contract.spec import RunSpec
@@ -27,6 +41,7 @@ if TYPE_CHECKING:
     from leti_ctl.audit.catalog import Catalog
 
 WEIGHTS = (".safetensors", ".bin", ".pt")
+_PART_OBJECT = re.compile(r"(\d{5})-of-(\d{5})-.+")
 PREFIX = "gc/"
 
 
@@ -100,6 +115,7 @@ def find(catalog: Catalog, retention: Retention) -> Garbage:
         for ref in catalog.refs
         if ref.artifact in ("checkpoint", "optimizer") and str(ref) not in needed
         if ref.iteration not in (kept if ref.artifact == "checkpoint" else {spec.iterations})
+        or _is_half_removed(catalog, ref, claimed)
         for item in catalog.objects(ref)
         if item.key.endswith(WEIGHTS) and item.key in catalog.sizes
     ]
@@ -115,20 +131,77 @@ def _leftovers(run: Run, oldest: float) -> tuple[list[Leftover], str]:
         return [], str(error)
 
 
-def collect(run: Run, garbage: Garbage, retention: Retention) -> None:
-    """Remove it, weights only after the collection is written down; `UsageError` while somebody drives the run."""
-    driver = control.find_driver(run)
-    if driver and driver.is_alive:
+def collect(run: Run, retention: Retention) -> Garbage:
+    """Remove what the rule gives up, and return what that was; `UsageError` while somebody drives the run.
+
+    The run is held meanwhile. `Stopped` when somebody takes it over: what is removed until then is as it should be, and
+    another collection removes the rest.
+    """
+    from leti_ctl.audit.catalog import Catalog  # which asks this module what was removed
+
+    bid = control.Bid(control.newest(run))
+    driver = bid.after.driver
+    if driver and bid.after.is_driven():
         raise UsageError(f"run {run.name} is driven by {driver.title}; collect when it has ended")
+    with control.driving(run, "gc", control.current_spec(run), bid) as held:
+        garbage = find(Catalog(run), retention)
+        _write_down(run, garbage, retention, held.number)
+        return _remove(run, garbage, retention, held)
+
+
+def _write_down(run: Run, garbage: Garbage, retention: Retention, number: int) -> None:
     if garbage.superseded:
         collection = Collection(at=control.now(), rule=retention.rule, objects=tuple(garbage.superseded))
         text = collection.model_dump_json(indent=2).encode()
-        number = len(list(run.store.list(run.key(PREFIX))))
         run.store.put_if_absent(run.key(f"{PREFIX}{number:04d}-{hashlib.sha256(text).hexdigest()}.json"), text)
-    for key in [*(key for key, _ in garbage.orphans), *(each.key for each in garbage.superseded)]:
-        run.store.delete(run.key(key))
+
+
+def _remove(run: Run, garbage: Garbage, retention: Retention, held: control.Epoch) -> Garbage:
+    """Remove what is still garbage when its turn comes; return what was removed."""
+    orphans = []
+    for each in garbage.superseded:
+        _check_held(held)
+        run.store.delete(run.key(each.key))
+    for key, size in garbage.orphans:
+        _check_held(held)
+        if _is_orphan(run, key, retention):
+            run.store.delete(run.key(key))
+            orphans.append((key, size))
     for leftover in garbage.leftovers:
+        _check_held(held)
         run.store.discard(leftover)
+    return garbage._replace(orphans=orphans)
+
+
+def _check_held(held: control.Epoch) -> None:
+    if lost := held.lost():
+        raise Stopped(lost)
+
+
+def _is_orphan(run: Run, key: str, retention: Retention) -> bool:
+    """Whether data is, at this moment, named by no record and as old as the rule asks for."""
+    named = _part_of(key)
+    record = run.find_part(*named) if named else None
+    if record and any(item.key == key for item in record.objects):
+        return False
+    entry = next((entry for entry in run.store.scan(run.key(key)) if entry.key == run.key(key)), None)
+    return entry is not None and entry.modified < time.time() - retention.orphan_hours * 3600
+
+
+def _part_of(key: str) -> tuple[Ref, Part] | None:
+    """Return whose data a key is, if it is an artifact's."""
+    names = key.split("/")
+    for depth in range(1, len(names)):
+        if found := parse_ref("/".join(names[:depth])):
+            part = _PART_OBJECT.fullmatch(names[depth])
+            return found[0], Part(int(part[1]), int(part[2])) if part else Part()
+    return None
+
+
+def _is_half_removed(catalog: Catalog, ref: Ref, claimed: Mapping[int, list[str]]) -> bool:
+    """Whether a collection began to remove an artifact's weights and was killed."""
+    held = [item.key for item in catalog.objects(ref) if item.key in catalog.removed]
+    return any(key not in catalog.sizes for key in held) and ref.iteration not in claimed
 
 
 def removed(run: Run, keys: Iterable[str]) -> Mapping[str, str]:

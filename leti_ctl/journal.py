@@ -115,7 +115,7 @@ def _attempts(run: Run) -> Iterator[tuple[str, str]]:
 
 
 def _started(name: str) -> tuple[str, str]:
-    """Sort key of a log's name `UNIT.TIME-ATTEMPT.log`."""
+    """Sort key of a log's name `UNIT.TIME-CLAIM-ATTEMPT.log`."""
     return name.split(".")[-2], name
 
 

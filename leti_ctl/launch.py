@@ -42,23 +42,24 @@ def create(spec: RunSpec, store_uri: str, name: str, *, here: bool = True) -> Ru
     run = Run(open_store(store_uri), name)
     if not run.create(ancestry.resolve(spec, run.store)):
         raise UsageError(f"--name {name!r}: the run exists; go on with it: leti-ctl resume {control.address(run)}")
+    ancestry.confirm(run)
     return run
 
 
-def drive(run: Run, spec: RunSpec, *, why: str, as_json: bool, take_over: bool = False) -> None:
+def drive(run: Run, spec: RunSpec, *, why: str, as_json: bool, bid: control.Bid | None = None) -> None:
     """Drive the run to its end on this machine and print its summary; `why` says why it runs here."""
-    work(run, spec, why=why, take_over=take_over)
+    work(run, spec, why=why, bid=bid)
     print_summary(run, as_json=as_json)
 
 
-def work(run: Run, spec: RunSpec, *, why: str, take_over: bool = False) -> None:
+def work(run: Run, spec: RunSpec, *, why: str, bid: control.Bid | None = None) -> None:
     """Drive the run to its end on this machine."""
     check_machine(spec)
     whole = plan(decisions.effective(run, spec))
     done = len(done_units(run, spec, whole))
     click.echo(f"run {run.name} on this machine (backend local: {why}), artifacts in {run.uri}", err=True)
     with make_view(len(whole.units), done) as view:
-        Driver(run, spec, view).drive(take_over=take_over)
+        Driver(run, spec, view).drive(bid)
 
 
 def print_summary(run: Run, *, as_json: bool) -> None:

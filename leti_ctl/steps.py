@@ -1,10 +1,11 @@
 """The workflow's own container steps, on the image `ctl`: what to run next, and what became of it.
 
-    python -m leti_ctl.steps plan --run URI --iteration I --out DIR
-    python -m leti_ctl.steps finalize --run URI --status S --failures JSON
+    python -m leti_ctl.steps plan --run URI --workflow W --iteration I --out DIR
+    python -m leti_ctl.steps finalize --run URI --workflow W --status S --failures JSON
 
-`plan` writes one file per output parameter of its template (see `pending`); a step that runs twice writes the same.
-`finalize` is the exit handler: it records phase and failures under `control/`, so that `status` needs no cluster.
+`plan` sees to it that the workflow has the run (see `hold`) and writes one file per output parameter of its template
+(see `pending`); a step that runs twice writes the same. `finalize` is the exit handler: it records phase and failures
+below the workflow's own claim, so that `status` needs no cluster and no other claim is touched.
 """
 
 from __future__ import annotations
@@ -70,6 +71,36 @@ def _flag(value: bool) -> str:
     return "true" if value else "false"
 
 
+def hold(run: Run, workflow: str) -> control.Epoch:
+    """Return the claim by which a workflow, `NAMESPACE/NAME`, has the run.
+
+    One that people made by hand, or that Argo was told to retry after its end, has none and takes the run here, as
+    `resume` would. Raises `UsageError` for one that lost the run or was stopped: another attempt changes nothing.
+    """
+    epoch = control.epoch_of(run, workflow)
+    if epoch is None or (epoch.is_ended() and not epoch.is_stop_requested()):
+        epoch = _take(run, workflow)
+    if lost := epoch.lost():
+        raise UsageError(lost)
+    if epoch.is_stop_requested():
+        raise UsageError(f"workflow {workflow} was asked to stop; `leti-ctl resume` goes on with run {run.name}")
+    return epoch
+
+
+def _take(run: Run, workflow: str) -> control.Epoch:
+    bid = control.Bid(control.newest(run))
+    driver = control.Driver(backend="argo", host=workflow, pid=0, born=0, since=control.now())
+    try:
+        bid.check()
+        return control.claim(bid, driver, control.current_spec(run))
+    except UsageError:
+        # This very step, doubled: its pod was given up and went on.
+        epoch = control.epoch_of(run, workflow)
+        if epoch is None or epoch.is_ended():
+            raise
+        return epoch
+
+
 def write_plan(run: Run, iteration: int, out: Path) -> dict[str, str]:
     """Decide whether the run goes on, and write the output parameters, one file each; return them."""
     spec = decisions.settle(run, control.current_spec(run), iteration)
@@ -80,12 +111,17 @@ def write_plan(run: Run, iteration: int, out: Path) -> dict[str, str]:
     return found
 
 
-def finalize(run: Run, status: str, reported: str) -> control.Outcome:
-    """Record how a workflow ended, and release the run; `reported` is Argo's `workflow.failures`."""
-    failed = failures.parse(reported) if status != "Succeeded" else []
-    for failure in failed:
-        control.record_failure(run, failure)
-    return control.record_outcome(run, status)
+def finalize(run: Run, workflow: str, status: str, reported: str) -> control.Outcome | None:
+    """Record how a workflow ended, and release the run if it has it; None for one that never had.
+
+    `reported` is Argo's `workflow.failures`.
+    """
+    epoch = control.epoch_of(run, workflow)
+    if epoch is None:
+        return None
+    for failure in failures.parse(reported) if status != "Succeeded" else []:
+        epoch.record_failure(failure)
+    return epoch.end(status)
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -94,10 +130,12 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     try:
         run = Run.open(given.run)
         if given.step == "plan":
+            hold(run, given.workflow)
             _say("info", f"iteration {given.iteration}", write_plan(run, given.iteration, given.out))
         else:
-            outcome = finalize(run, given.status, given.failures)
-            _say("info", f"run {run.name}: {outcome.phase}", {})
+            outcome = finalize(run, given.workflow, given.status, given.failures)
+            phase = outcome.phase if outcome else f"{given.workflow} never had it"
+            _say("info", f"run {run.name}: {phase}", {})
     except OSError as error:
         _fail(describe_os_error(error))
     except LetiError as error:
@@ -116,6 +154,7 @@ def _parser() -> argparse.ArgumentParser:
     ending.add_argument("--failures", default="[]", metavar="JSON", help="Argo's workflow.failures")
     for step in (planning, ending):
         step.add_argument("--run", required=True, metavar="URI", help="STORE/runs/NAME")
+        step.add_argument("--workflow", required=True, metavar="NAMESPACE/NAME", help="whose step this is")
     return parser
 
 

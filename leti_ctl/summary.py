@@ -45,9 +45,10 @@ def phase(run: Run, complete: bool, failed: bool) -> str:
     """Return the run's phase in Argo's words, and Stopped for a run that waits to be resumed."""
     if complete:
         return "Succeeded"
-    driver, outcome = control.find_driver(run), control.find_outcome(run)
-    if driver and driver.is_alive and not (outcome and driver.backend == "argo"):
+    last = control.last_epoch(run)
+    if last.is_driven():
         return "Running"
+    outcome = control.find_outcome(run)
     if outcome and not control.is_stop_requested(run):
         failed = failed or outcome.phase != "Succeeded"
     return "Failed" if failed else "Stopped"

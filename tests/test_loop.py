@@ -228,7 +228,7 @@ def test_a_stopped_run_says_so_and_resumes(workplace: Path) -> None:
     driver = subprocess.Popen(
         [sys.executable, "-m", "leti_ctl", *arguments], cwd=workplace, stderr=subprocess.PIPE, text=True
     )
-    control = workplace / "store" / "runs" / "stopped" / "control" / "driver.json"
+    control = workplace / "store" / "runs" / "stopped" / "control" / "drivers" / "0000.json"
     while not control.exists():
         time.sleep(0.05)
     time.sleep(3)

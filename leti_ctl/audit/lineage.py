@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 from itertools import chain
 
+from leti_ctl import control, decisions
 from leti_ctl.audit.catalog import Catalog, compact
 from leti_ctl.audit.compact import Objects
 from leti_ctl.audit.finding import Finding, warning
@@ -47,6 +48,7 @@ def check(catalog: Catalog, spec: RunSpec) -> Iterator[Finding]:
         yield from _unit(catalog, spec, unit)
     yield from _code(catalog)
     yield from _locks(catalog)
+    yield from _controls(catalog)
 
 
 def _specs(catalog: Catalog, spec: RunSpec) -> Iterator[Finding]:
@@ -180,6 +182,16 @@ def _locks(catalog: Catalog) -> Iterator[Finding]:
         data = catalog.document(key)
         if data is not None and (digest := hashlib.sha256(data).hexdigest()) not in key:
             yield Finding("checksum", key, "the SHA-256 in its name", digest[:16])
+
+
+def _controls(catalog: Catalog) -> Iterator[Finding]:
+    """Who drove the run, to which spec, how that ended and why: objects with a checksum of their own."""
+    for key in catalog.sizes:
+        try:
+            control.check(catalog.run, key)
+            decisions.check(catalog.run, key)
+        except LetiError as error:
+            yield Finding("record", key, "a control object as it was written", str(error))
 
 
 def _code(catalog: Catalog) -> Iterator[Finding]:

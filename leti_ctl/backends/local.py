@@ -2,12 +2,14 @@
 
 One unit that needs the accelerator (or all cores) runs at a time; judging and the light stages run beside it. A unit
 that ends with exit code 75 or is killed by a signal is tried again, everything else fails the run. Nothing is kept
-here that the store does not know: kill the driver at any moment and `resume` goes on.
+here that the store does not know: kill the driver at any moment and `resume` goes on. A driver from which the run was
+taken finds that out before it starts another unit, ends its units and leaves the rest to its successor.
 """
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import shutil
 import signal
@@ -88,21 +90,23 @@ class Driver:
         self.running: dict[Unit, _Process] = {}
         self.attempts: Counter[Unit] = Counter()
         self.not_before: dict[Unit, float] = {}
-        self.scratch = Path(os.environ.get("LETI_SCRATCH") or tempfile.gettempdir()) / f"leti-{run.name}"
+        self.held: control.Epoch
+        self.scratch: Path
         self._stop_checked = time.monotonic()
 
-    def drive(self, *, take_over: bool = False) -> None:
-        """Run to the end. Raises the failed unit's error, or `Stopped`."""
-        with control.driving(self.run, "local", take_over=take_over), self._scratch(), nursery.kept():
-            control.clear(self.run)
-            previous = signal.signal(signal.SIGTERM, _on_terminate)
-            try:
-                self._loop()
-            except KeyboardInterrupt:
-                raise Stopped(f"interrupted; {self._how_to_resume}") from None
-            finally:
-                self._terminate()
-                signal.signal(signal.SIGTERM, previous)
+    def drive(self, bid: control.Bid | None = None) -> None:
+        """Run to the end. Raises the failed unit's error, or `Stopped`; `UsageError` when the run is another's."""
+        previous = signal.signal(signal.SIGTERM, _on_terminate)
+        try:
+            with control.driving(self.run, "local", self.spec, bid) as self.held, self._scratch(), nursery.kept():
+                try:
+                    self._loop()
+                finally:
+                    self._terminate()
+        except KeyboardInterrupt:
+            raise Stopped(f"interrupted; {self._how_to_resume}") from None
+        finally:
+            signal.signal(signal.SIGTERM, previous)
 
     @property
     def _how_to_resume(self) -> str:
@@ -110,8 +114,13 @@ class Driver:
 
     @contextlib.contextmanager
     def _scratch(self) -> Iterator[None]:
-        """Give the stages one scratch folder; what a killed driver left in it goes first."""
-        shutil.rmtree(self.scratch, ignore_errors=True)
+        """Give the stages a scratch folder of this claim's own; what drivers before it left goes first."""
+        home = Path(os.environ.get("LETI_SCRATCH") or tempfile.gettempdir())
+        stem = f"leti-{self.run.name}-{hashlib.sha256(self.run.uri.encode()).hexdigest()[:8]}"
+        self.scratch = home / f"{stem}-{self.held.number:04d}"
+        for left in home.glob(f"{stem}-[0-9][0-9][0-9][0-9]"):
+            if left.name < self.scratch.name:
+                shutil.rmtree(left, ignore_errors=True)
         self.scratch.mkdir(parents=True)
         try:
             yield
@@ -151,10 +160,12 @@ class Driver:
         return True
 
     def _start(self, unit: Unit) -> None:
+        self._check_held()
         self.attempts[unit] += 1
         folder = control.log_folder(self.run)
         folder.mkdir(parents=True, exist_ok=True)
-        log = folder / f"{unit.id}.{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{self.attempts[unit]}.log"
+        began = time.strftime("%Y%m%dT%H%M%S", time.gmtime())
+        log = folder / f"{unit.id}.{began}-{self.held.number}-{self.attempts[unit]}.log"
         log.write_bytes(b"")
         here = {"LETI_LOG": "json", "LETI_SCRATCH": str(self.scratch), "PYTHONUNBUFFERED": "1"}
         started = nursery.start(unit.arguments(self.run.uri), log, {**os.environ, **here})
@@ -189,8 +200,9 @@ class Driver:
         self._fail(unit, code, reason)
 
     def _fail(self, unit: Unit, code: int, reason: str) -> NoReturn:
+        self._check_held()
         failure = control.Failure(unit=unit.id, label=unit.label, exit_code=code, message=reason, at=control.now())
-        control.record_failure(self.run, failure)
+        self.held.record_failure(failure)
         error = LetiError(
             f"{unit.label} failed: {reason}; see `leti-ctl logs {control.address(self.run)} --stage {unit.stage}`; "
             f"{self._how_to_resume}"
@@ -201,8 +213,13 @@ class Driver:
     def _check_stop(self) -> None:
         if time.monotonic() - self._stop_checked > STOP_POLL_SECONDS:
             self._stop_checked = time.monotonic()
-            if control.is_stop_requested(self.run):
+            self._check_held()
+            if self.held.is_stop_requested():
                 raise Stopped(f"stopped on request; {self._how_to_resume}")
+
+    def _check_held(self) -> None:
+        if lost := self.held.lost():
+            raise Stopped(lost)
 
     def _terminate(self) -> None:
         """End what still runs: ask, wait, then kill the whole group."""

@@ -39,9 +39,7 @@ def gc(run: str, delete: bool, best: bool, every: int, orphan_hours: float, stor
 
     opened = control.open_run(open_store(store_uri), run)
     retention = garbage.Retention(best, every, orphan_hours)
-    found = garbage.find(Catalog(opened), retention)
-    if delete:
-        garbage.collect(opened, found, retention)
+    found = garbage.collect(opened, retention) if delete else garbage.find(Catalog(opened), retention)
     unfinished = [(each.key.removeprefix(opened.key("")), each.name) for each in found.leftovers]
     if as_json:
         keys = {"orphans": [key for key, _ in found.orphans], "superseded": [each.key for each in found.superseded]}

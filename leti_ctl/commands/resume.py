@@ -37,14 +37,16 @@ def resume(
     from stages.contract.store import open_store
 
     opened = control.open_run(open_store(store_uri), run)
+    # Looked at before the spec is read: of two people who change it at once, only one can take the run from here.
+    bid = control.Bid(control.newest(opened), take_over)
     wanted = specs.override(control.current_spec(opened), overrides=overrides, iterations=iterations)
     before = control.last_backend(opened)
     choice = contexts.choose_again(backend, before, "where the run was last")
     if choice.backend == "argo":
         from leti_ctl.backends.argo import drive
 
-        asked = drive.Wanted(contexts.current()[1], profile, choice.why, follow, as_json, take_over)
-        drive.resume(opened, wanted, asked)
+        drive.resume(opened, wanted, drive.Wanted(contexts.current()[1], profile, choice.why, follow, as_json), bid)
         return
-    control.amend(opened, wanted)
-    launch.drive(opened, wanted, why=choice.why, as_json=as_json, take_over=take_over)
+    control.check_amendment(opened, wanted)
+    bid.check()
+    launch.drive(opened, wanted, why=choice.why, as_json=as_json, bid=bid)

@@ -26,7 +26,7 @@ def stop(run: str, now: bool, store_uri: str, as_json: bool) -> None:
 
     opened = control.open_run(open_store(store_uri), run)
     driver = control.find_driver(opened)
-    if driver and driver.backend == "argo":
+    if driver and driver.is_workflow:
         from leti_ctl.backends.argo import drive
 
         applied, detail = True, drive.stop(opened, contexts.current()[1], at_once=now)

@@ -57,7 +57,7 @@ def submit(
     named the context's preset is taken, or quickstart with --iterations alone. Interrupt at any time: here
     `leti-ctl resume` goes on from what is committed, and a cluster goes on by itself.
     """
-    from leti_ctl import contexts, launch, specs
+    from leti_ctl import contexts, control, launch, specs
     from stages.contract.errors import UsageError
 
     if not (preset or file):
@@ -88,7 +88,8 @@ def submit(
         _seeds_here(spec, name, seeds, store_uri, choice.why, as_json)
         return
     run = launch.create(spec, store_uri, name)
-    launch.drive(run, run.spec, why=choice.why, as_json=as_json)
+    # A new run has no claim: who resumed it since, with a spec of its own perhaps, has it.
+    launch.drive(run, run.spec, why=choice.why, as_json=as_json, bid=control.Bid(control.unclaimed(run)))
 
 
 def _seeded(spec: RunSpec, name: str, seeds: str) -> dict[str, RunSpec]:

@@ -21,7 +21,7 @@ def watch(run: str, store_uri: str) -> None:
 
     opened = control.open_run(open_store(store_uri), run)
     driver = control.find_driver(opened)
-    on_cluster = driver.backend == "argo" if driver else bool(control.workflows(opened))
+    on_cluster = driver.is_workflow if driver else bool(control.workflows(opened))
     try:
         if on_cluster:
             from leti_ctl.backends.argo import drive

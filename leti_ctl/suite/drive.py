@@ -104,6 +104,7 @@ def state(store: Store, one: Wanted) -> tuple[int, int]:
 
 
 def _drive(store: Store, one: Wanted, view: Progress) -> None:
+    bid = control.Bid(control.newest(Run(store, one.name)))
     run, spec = open_run(store, one)
     whole = plan(decisions.effective(run, spec))
     done, before = len(done_units(run, spec, whole)), time.monotonic()
@@ -111,21 +112,21 @@ def _drive(store: Store, one: Wanted, view: Progress) -> None:
         return
     view.begin(one.name, len(whole.units), done)
     launch.check_machine(spec)
-    Driver(run, spec, view).drive()
+    Driver(run, spec, view).drive(bid)
     view.end(f"done in {time.monotonic() - before:.0f} s")
 
 
 def open_run(store: Store, one: Wanted, *, here: bool = True) -> tuple[Run, RunSpec]:
-    """Return the run, made where there is none and given more iterations where it was made for fewer.
+    """Return the run, made where there is none, and its spec, with more iterations where it was made for fewer.
 
-    `here` says that this machine will run it.
+    `here` says that this machine will run it. The run has the spec when somebody takes it with that.
     """
     if store.size(f"runs/{one.name}/spec.json") is None:
         run = launch.create(one.spec, store.uri, one.name, here=here)
         return run, run.spec
     run = control.open_run(store, one.name)
     spec = _longer(control.current_spec(run), one.spec)
-    control.amend(run, spec)
+    control.check_amendment(run, spec)
     return run, spec
 
 

@@ -153,12 +153,13 @@ class Fleet:
             return
         target = self.place.target
         self._warn(submission.prepare(one.spec, one.name, self.store.uri, target.profile))
+        bid = control.Bid(control.newest(Run(self.store, one.name)))
         run, spec = open_run(self.store, one, here=False)
-        submission.refuse_driven(run)
+        submission.refuse_driven(bid)
         start = submission.first_incomplete(run, spec)
         if start is not None:
             self._submitted.add(one.name)
-            record = submission.submit(run, spec, target, start=start)
+            record = submission.submit(run, spec, target, start=start, bid=bid)
             self.going[one.name] = Watcher(run, record, target.cluster)
             self._say(one.name, f"workflow {record.namespace}/{record.name}{f' {record.url}' if record.url else ''}")
         del self.waiting[one.name]

@@ -8,7 +8,6 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -167,11 +166,10 @@ def _small(store: Store, key: str, item: DataObject, damaged: Damaged) -> bytes:
 
 
 def _chunks(store: Store, key: str, damaged: Damaged) -> Iterator[bytes]:
-    for _ in range(READ_TRIES):  # some servers take a while to know what they have just been given
-        with suppress(KeyError):
-            yield from store.stream(key)
-            return
-    raise damaged(f"{key} is named in an index but not in the store")
+    try:
+        yield from store.stream(key)
+    except KeyError:
+        raise damaged(f"{key} is named in an index but not in the store") from None
 
 
 def _differs(what: str, found: str, item: DataObject) -> str:

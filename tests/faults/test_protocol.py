@@ -121,7 +121,7 @@ class Protocol(RuleBasedStateMachine):
     def collect(self) -> None:
         """Only while nobody writes, as `leti-ctl gc` sees to."""
         retention = garbage.Retention(best=False, orphan_hours=-1)
-        garbage.collect(self.run, garbage.find(Catalog(self.run), retention), retention)
+        garbage.collect(self.run, retention)
         assert Catalog(self.run).orphans() == []
 
     @rule()

@@ -18,10 +18,19 @@ from stages.contract.run import Run
 from stages.contract.store import LocalStore
 from tests.leti_ctl.parts import finish, make_run
 
+HOST = "leti/demo-0"
+
 
 @pytest.fixture
 def fresh(tmp_path: Path) -> Run:
     return make_run(tmp_path / "store")
+
+
+@pytest.fixture
+def held(fresh: Run) -> Run:
+    """A run that a workflow has."""
+    steps.hold(fresh, HOST)
+    return fresh
 
 
 def unit(run: Run, name: str) -> Unit:
@@ -98,7 +107,19 @@ def test_the_plan_names_exactly_the_units_that_are_missing(
 
 
 def test_the_step_writes_a_file_for_each_parameter(fresh: Run, tmp_path: Path) -> None:
-    line = [sys.executable, "-m", "leti_ctl.steps", "plan", "--run", fresh.uri, "--iteration", "0", "--out"]
+    line = [
+        sys.executable,
+        "-m",
+        "leti_ctl.steps",
+        "plan",
+        "--run",
+        fresh.uri,
+        "--workflow",
+        HOST,
+        "--iteration",
+        "0",
+        "--out",
+    ]
     done = subprocess.run([*line, str(tmp_path / "out")], capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     written = {path.name: path.read_text() for path in (tmp_path / "out").iterdir()}
@@ -106,7 +127,8 @@ def test_the_step_writes_a_file_for_each_parameter(fresh: Run, tmp_path: Path) -
 
 
 def test_a_wrong_run_is_one_line_and_exit_code_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert call("plan", "--run", f"{tmp_path}/runs/none", "--iteration", "0", "--out", str(tmp_path)) == 2
+    where = ("--workflow", HOST, "--iteration", "0", "--out", str(tmp_path))
+    assert call("plan", "--run", f"{tmp_path}/runs/none", *where) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert "none" in line
 
@@ -126,12 +148,12 @@ NODES = [
 
 
 @pytest.mark.parametrize("quoted", [False, True])
-def test_only_failures_that_no_other_attempt_cured_are_kept(fresh: Run, quoted: bool) -> None:
+def test_only_failures_that_no_other_attempt_cured_are_kept(held: Run, quoted: bool) -> None:
     text = json.dumps(json.dumps(NODES) if quoted else NODES)
-    assert call("finalize", "--run", fresh.uri, "--status", "Failed", "--failures", text) == 0
-    (failure,) = control.failures(fresh)
+    assert call("finalize", "--run", held.uri, "--workflow", HOST, "--status", "Failed", "--failures", text) == 0
+    (failure,) = control.failures(held)
     assert (failure.label, failure.exit_code, failure.message) == ("generate", 65, "Error (exit code 65)")
-    assert control.find_outcome(fresh).phase == "Failed"  # type: ignore[union-attr]
+    assert control.find_outcome(held).phase == "Failed"  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("text", ["", "null", '"null"', "[]", '"[]"'])
@@ -149,15 +171,15 @@ def test_of_an_account_that_was_cut_off_the_whole_nodes_are_kept(quoted: bool) -
     assert labels.index(["generate"]) > labels.index([]) > 0
 
 
-def test_an_account_nobody_can_read_is_kept_as_text(fresh: Run) -> None:
-    steps.finalize(fresh, "Error", "{{workflow.failures}}")
-    assert [failure.message for failure in control.failures(fresh)] == ["{{workflow.failures}}"]
+def test_an_account_nobody_can_read_is_kept_as_text(held: Run) -> None:
+    steps.finalize(held, HOST, "Error", "{{workflow.failures}}")
+    assert [failure.message for failure in control.failures(held)] == ["{{workflow.failures}}"]
 
 
-def test_a_second_end_replaces_the_first(fresh: Run) -> None:
-    steps.finalize(fresh, "Failed", "[]")
-    steps.finalize(fresh, "Succeeded", "null")
-    assert control.find_outcome(fresh).phase == "Succeeded"  # type: ignore[union-attr]
+def test_a_second_end_replaces_the_first(held: Run) -> None:
+    steps.finalize(held, HOST, "Failed", "[]")
+    steps.finalize(held, HOST, "Succeeded", "null")
+    assert control.find_outcome(held).phase == "Succeeded"  # type: ignore[union-attr]
 
 
 def test_a_doubled_plan_step_writes_the_same(tmp_path: Path) -> None:

@@ -90,20 +90,20 @@ def test_a_local_run_is_followed_by_its_logs_while_a_process_drives_it(fresh: Ru
     log(fresh, "0000-generate-train-00000-of-00002.20260101T000000-1.log", PROGRESS)
     (picture,) = watching.pictures(fresh)
     assert "driven by nobody · Stopped" in picture.title
-    with control.driving(fresh, "local"):
+    with control.driving(fresh, "local", fresh.spec):
         found = next(watching.pictures(fresh, every=0.01))
         assert "Running" in found.title
         (row,) = [row for row in found.rows if row.title == "generate train" and row.iteration == 0]
         assert (row.units[0].state, row.units[0].note) == ("running", "3/8 samples")
     log(fresh, "0000-generate-train-00000-of-00002.20260101T000000-1.log", PROGRESS, {**PLACE, "event": "done"})
-    with control.driving(fresh, "local"):
+    with control.driving(fresh, "local", fresh.spec):
         assert watching.sightings(fresh) == []
 
 
 def test_following_logs_shows_each_line_once_and_ends_with_the_driver(fresh: Run) -> None:
     name = "0000-generate-train-00000-of-00002.20260101T000000-1.log"
     log(fresh, name, {**PLACE, "message": "one"})
-    with control.driving(fresh, "local"):
+    with control.driving(fresh, "local", fresh.spec):
         lines = journal.follow(fresh, Filter(stage="generate"))
         assert next(lines)["message"] == "one"
         with open(control.log_folder(fresh) / name, "a") as file:

@@ -33,7 +33,6 @@ class Wanted(NamedTuple):
     """Why the run goes to a cluster."""
     follow: bool
     as_json: bool
-    take_over: bool = False
 
 
 def show_manifest(spec: RunSpec, name: str, store_uri: str, wanted: Wanted) -> dict[str, Any]:
@@ -65,27 +64,27 @@ def submit(spec: RunSpec, name: str, store_uri: str, wanted: Wanted) -> None:
     submission.check_template(target)
     run = launch.create(spec, store_uri, name, here=False)
     try:
-        record = submission.submit(run, run.spec, target)
+        record = submission.submit(run, run.spec, target, bid=control.Bid(control.unclaimed(run)))
     except LetiError as error:
         error.args = (f"{error}; the run is made: `leti-ctl resume {control.address(run)} --backend argo` tries again",)
         raise
     _follow(run, record, target.cluster, wanted)
 
 
-def resume(run: Run, spec: RunSpec, wanted: Wanted) -> None:
+def resume(run: Run, spec: RunSpec, wanted: Wanted, bid: control.Bid) -> None:
     """Go on with a run in a new workflow, from its first iteration with something to do."""
+    control.check_amendment(run, spec)
     last = next(iter(control.workflows(run)[-1:]), None)
     context = wanted.context if last is None else _where(wanted.context, last)
     target = submission.open_target(context, wanted.profile or (last.profile if last else None))
     _warn(submission.prepare(spec, run.name, run.store.uri, target.profile))
-    control.amend(run, spec)
     start = submission.first_incomplete(run, spec)
     if start is None:
+        control.amend(run, spec, bid)
         launch.print_summary(run, as_json=wanted.as_json)
         return
-    if not wanted.take_over:
-        submission.refuse_driven(run)
-    _follow(run, submission.submit(run, spec, target, start=start), target.cluster, wanted)
+    submission.refuse_driven(bid)
+    _follow(run, submission.submit(run, spec, target, start=start, bid=bid), target.cluster, wanted)
 
 
 def cluster_of(run: Run, context: Context) -> Cluster:
@@ -105,9 +104,13 @@ def watch(run: Run, context: Context) -> LetiError | None:
 
 
 def stop(run: Run, context: Context, *, at_once: bool) -> str:
-    """End the run's last workflow; return what was done, in words."""
-    record = control.workflows(run)[-1]
-    return submission.stop(run, record, cluster_of(run, context), at_once=at_once)
+    """End the run's last workflow, and one that was made meanwhile; return what was done, in words."""
+    told: list[str] = []
+    last: control.Workflow | None = None
+    while (record := control.workflows(run)[-1]) != last:
+        told.append(submission.stop(run, record, cluster_of(run, context), at_once=at_once))
+        last = record
+    return "; ".join(told)
 
 
 def sight_of(run: Run, context: Context) -> dict[str, Any]:

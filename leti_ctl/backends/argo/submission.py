@@ -17,7 +17,7 @@ from leti_ctl.contexts import DEFAULT_NAMESPACE, Context
 from leti_ctl.pipeline import done_units, plan
 from leti_ctl.profiles import Profile, load_profile, refuse
 from leti_ctl.specs import PATH_FIELDS
-from stages.contract.errors import LetiError, SpecError, UsageError
+from stages.contract.errors import LetiError, SpecError, Stopped, UsageError
 from stages.contract.run import Run
 from stages.contract.spec import RunSpec
 
@@ -110,12 +110,16 @@ def check_template(target: Target) -> None:
         )
 
 
-def submit(run: Run, spec: RunSpec, target: Target, *, start: int = 0, dry_run: bool = False) -> control.Workflow:
-    """Create the next Workflow of a run and record it; with `dry_run` the server checks it and nothing is kept.
+def submit(
+    run: Run, spec: RunSpec, target: Target, *, start: int = 0, dry_run: bool = False, bid: control.Bid | None = None
+) -> control.Workflow:
+    """Take the run for its next Workflow and create that; with `dry_run` the server checks it and nothing is kept.
 
-    Raises `UsageError` when a workflow of the run is still going.
+    Raises `UsageError` when a workflow of the run is still going, or when somebody else has taken the run since the
+    bidder looked; `Stopped` when the run was stopped while the Workflow was made.
     """
     check_template(target)
+    bid = bid or control.Bid(control.newest(run))
     attempt = _next_attempt(run, target.cluster)
     made = build(run, spec, target, attempt=attempt, start=start)
     record = control.Workflow(
@@ -134,25 +138,38 @@ def submit(run: Run, spec: RunSpec, target: Target, *, start: int = 0, dry_run: 
         return record
     # As the run's records have it, whichever version of leti wrote its spec.
     made["metadata"]["annotations"][SPEC_DIGEST] = run.spec_sha256
-    # Recorded first: whoever is killed between the two leaves a workflow that can be found.
-    control.clear(run)
-    control.record_workflow(run, record)
+    # Claimed first: whoever is killed between the two leaves a workflow that can be found.
+    driver = control.Driver(backend="argo", host=host(record), pid=0, born=0, since=record.at, workflow=record)
+    held = control.claim(bid, driver, spec)
     try:
         target.cluster.create(made)
     except UsageError:
-        control.forget_workflow(run, record)
+        held.end(control.REFUSED)
         raise
+    _take_back(held, record, target.cluster)
     return record
 
 
-def refuse_driven(run: Run) -> None:
+def _take_back(held: control.Epoch, record: control.Workflow, cluster: Cluster) -> None:
+    """End a workflow that was just made if it lost the run, or was stopped, before it was there to be found."""
+    lost = held.lost()
+    if lost or held.is_stop_requested():
+        cluster.shut_down(record.name, "Terminate")
+        held.end("Failed")
+        if lost:
+            raise UsageError(lost)
+        raise Stopped(f"run {held.run.name} was stopped while its workflow was made; `leti-ctl resume` goes on")
+
+
+def host(record: control.Workflow) -> str:
+    """Return the name that a workflow has as a driver."""
+    return f"{record.namespace}/{record.name}"
+
+
+def refuse_driven(bid: control.Bid) -> None:
     """Raise `UsageError` while a process drives the run; a workflow that does is found in the cluster."""
-    driver = control.find_driver(run)
-    if driver and driver.backend != "argo" and driver.is_alive:
-        raise UsageError(
-            f"run {run.name} is driven by {driver.title} since {driver.since}; "
-            f"`leti-ctl stop {control.address(run)}` ends it{'' if driver.is_here else ', --take-over ignores it'}"
-        )
+    if not (bid.after.driver and bid.after.driver.is_workflow):
+        bid.check()
 
 
 def link(target: Target, name: str) -> str | None:
@@ -180,7 +197,7 @@ def _next_attempt(run: Run, cluster: Cluster) -> int:
             f"watch {control.address(run)}`, or end it with `leti-ctl stop {control.address(run)}`"
         )
     names = {str(one["metadata"]["name"]) for one in existing}
-    attempt = max([record.attempt + 1 for record in control.workflows(run)], default=0)
+    attempt = control.next_attempt(run)
     while workflow_name(run.name, attempt) in names:
         attempt += 1
     return attempt
@@ -192,7 +209,9 @@ def stop(run: Run, record: control.Workflow, cluster: Cluster, *, at_once: bool)
     Asked to stop, Argo ends the pods and still runs the exit handler, which records the end. `at_once` terminates: no
     exit handler runs, so the end is recorded from here.
     """
-    control.mark_stop(run)
+    # Marked first: who has claimed the run and not yet made the workflow looks for the mark when it is made.
+    held = control.epoch_of(run, host(record)) or control.unclaimed(run)
+    held.request_stop()
     how = "Terminate" if at_once else "Stop"
     found = cluster.shut_down(record.name, how)
     reaped = cluster.reap(run.name)
@@ -200,7 +219,7 @@ def stop(run: Run, record: control.Workflow, cluster: Cluster, *, at_once: bool)
     if ended is not None:
         # What applies JobSets may have been at it while it was being ended.
         reaped += cluster.reap(run.name)
-        control.record_outcome(run, ended)
+        held.end(ended)
     removed = f"; removed {', '.join(reaped)}" if reaped else ""
     if not found:
         return f"workflow {record.namespace}/{record.name} is gone from the cluster{removed}"

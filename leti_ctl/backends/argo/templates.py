@@ -22,6 +22,7 @@ FAILURES_CHARS = 60_000
 """What the exit handler is told of the failures: Linux starts no program with an argument of 128 KiB or more, and when
 every part of a large run fails in all its attempts the list is longer (argo-workflows issue 15471)."""
 DAY = 86_400
+_WHOSE = ("--run", "{{workflow.parameters.run-uri}}", "--workflow", "{{workflow.namespace}}/{{workflow.name}}")
 _SMALL = {"cpu": 1, "memory_gib": 1, "memory_retry_gib": (2, 4), "scratch_gib": 1, "deadline_hours": 0.5}
 """What the plan step and the exit handler take of the light pool."""
 
@@ -202,8 +203,8 @@ def _trainer(profile: Profile) -> Template:
 
 def _plan(profile: Profile) -> Template:
     """Return the step that asks the store what is missing, so that no accelerator starts to find that out."""
-    args = ("plan", "--run", "{{workflow.parameters.run-uri}}", "--iteration", "{{inputs.parameters.iteration}}")
-    template = _step(profile, "plan", (*args, "--out", PLAN_FOLDER), ("iteration",))
+    args = ("plan", *_WHOSE, "--iteration", "{{inputs.parameters.iteration}}", "--out", PLAN_FOLDER)
+    template = _step(profile, "plan", args, ("iteration",))
     template["container"]["volumeMounts"].append({"name": "plan", "mountPath": PLAN_FOLDER})
     template["volumes"].append({"name": "plan", "emptyDir": {"sizeLimit": "64Mi"}})
     outputs = [
@@ -225,9 +226,9 @@ def _finish(profile: Profile) -> list[Template]:
     if profile.train_backend == "jobset":
         anyway = {"failed": True, "error": True}
         steps.insert(0, [{"name": "reap", "template": "reap", "continueOn": anyway}])
-    args = ("--run", "{{workflow.parameters.run-uri}}", "--status", "{{workflow.status}}")
     told = f"{{{{=workflow.failures[:{FAILURES_CHARS}]}}}}"
-    finalize = _step(profile, "finalize", ("finalize", *args, "--failures", told), ())
+    args = ("finalize", *_WHOSE, "--status", "{{workflow.status}}", "--failures", told)
+    finalize = _step(profile, "finalize", args, ())
     return [{"name": "finish", "steps": steps}, finalize]
 
 

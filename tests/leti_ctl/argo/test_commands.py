@@ -173,7 +173,7 @@ def test_status_without_the_cluster_answers_from_the_store(
     installed: ApiServer, submitted: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     node = {"displayName": "execute", "message": "Error (exit code 65)", "podName": "p", "phase": "Failed"}
-    steps.finalize(submitted, "Failed", json.dumps([node]))
+    steps.finalize(submitted, "leti/demo-0", "Failed", json.dumps([node]))
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
     found = data(leti_ctl("status", "demo", "--store", submitted.store.uri, "--json"))
     assert found["phase"] == "Failed" and found["failures"][0]["exit_code"] == 65
@@ -199,7 +199,7 @@ def test_stop_asks_argo_and_reaps_jobsets(installed: ApiServer, submitted: Run) 
     assert found["applied"] and "removed demo-i0" in found["detail"]
     assert installed.objects.get(WORKFLOWS, "leti", "demo-0")["spec"]["shutdown"] == "Stop"
     assert installed.objects.list(JOBSETS) == []
-    steps.finalize(submitted, "Failed", "[]")
+    steps.finalize(submitted, "leti/demo-0", "Failed", "[]")
     assert data(leti_ctl("status", "demo", "--store", submitted.store.uri, "--json"))["phase"] == "Stopped"
 
 
@@ -224,7 +224,7 @@ def test_resume_is_a_new_workflow_from_the_first_incomplete_iteration(
         if unit.iteration == 0:
             finish(submitted, unit, tmp_path)
     set_status(installed, "demo-0", phase="Failed")
-    steps.finalize(submitted, "Failed", "[]")
+    steps.finalize(submitted, "leti/demo-0", "Failed", "[]")
     result = leti_ctl("resume", "demo", "--store", submitted.store.uri, "--no-follow", "--iterations", "3")
     assert "(backend argo: where the run was last)" in result.stderr
     made = installed.objects.get(WORKFLOWS, "leti", "demo-1")

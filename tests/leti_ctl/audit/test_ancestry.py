@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from leti_ctl import ancestry, control, summary
+from leti_ctl import ancestry, control, launch, summary
 from leti_ctl.audit.catalog import Catalog
 from leti_ctl.audit.report import Depth, Report, audit
 from leti_ctl.cli import cli
@@ -115,6 +115,21 @@ def test_a_collection_leaves_what_another_run_started_from(store: LocalStore, tm
     assert kept == {0, 2}
     told = CliRunner().invoke(cli, ["gc", "made", "--store", str(store.root)]).stdout
     assert "kept        checkpoint 0, which scored started from" in told
+
+
+def test_a_run_that_is_made_while_the_other_is_collected_is_told_and_seen(
+    store: LocalStore, tmp_path: Path, run_folder: Path
+) -> None:
+    made, spec = Run(store, "made"), ancestry.resolve(evaluation(tmp_path, from_iteration=0), store)
+    with (
+        control.driving(made, "gc", made.spec),
+        pytest.raises(UsageError, match=r"made is being collected by gc, process \d+ .*resume scored"),
+    ):
+        launch.create(spec, store.uri, "scored", here=False)
+    assert ancestry.claimed(made) == {0: ["scored"]}
+    next(run_folder.glob("iterations/0000/checkpoint/*/model.safetensors")).unlink()
+    with pytest.raises(ArtifactError, match="no longer whole"):
+        ancestry.confirm(Run(store, "scored"))
 
 
 def test_a_checkpoint_whose_weights_are_gone_is_refused(store: LocalStore, tmp_path: Path) -> None:

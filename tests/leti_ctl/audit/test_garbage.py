@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shutil
 import time
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +19,15 @@ from leti_ctl import garbage
 from leti_ctl.audit.catalog import Catalog
 from leti_ctl.audit.report import audit
 from leti_ctl.cli import cli
+from stages.contract.artifacts import Part
 from stages.contract.errors import ArtifactError, LetiError, UsageError
-from stages.contract.run import Run
+from stages.contract.records import write_rows
+from stages.contract.run import Commit, Run
 from stages.contract.s3 import S3Store
 from stages.contract.spec import RunSpec
-from stages.contract.store import LocalStore
+from stages.contract.store import Entry, LocalStore
 from tests.s3 import Fault, S3Server
+from tests.stages.contract.parts import MADE, PROBLEMS, problem
 
 
 def leti_ctl(run_folder: Path, command: str, *arguments: str) -> dict[str, Any]:
@@ -102,7 +108,7 @@ def test_an_upload_that_was_never_completed_is_aborted(s3_uri: str) -> None:
     retention = garbage.Retention()  # moto says of every upload that it began in 2010
     found = garbage.find(Catalog(run), retention)
     assert [each.key for each in found.leftovers] == [key]
-    garbage.collect(run, found, retention)
+    assert garbage.collect(run, retention) == found
     left = store.client.list_multipart_uploads(Bucket=store.bucket)["Uploads"]
     assert [each["Key"] for each in left] == ["leti/runs/other/object"]
     store.client.close()
@@ -187,3 +193,102 @@ def test_an_export_never_writes_over_anything_and_verifies_what_it_copies(run_fo
 def test_a_checkpoint_that_is_not_there_is_named_with_those_that_are(wanted: str, run_folder: Path) -> None:
     with pytest.raises(UsageError, match="write best, last or one of 0, 1, 2"):
         leti_ctl(run_folder, "export", "--iteration", wanted, "--out", "nowhere")
+
+
+class Watched(LocalStore):
+    """A folder that calls somebody before each operation."""
+
+    def __init__(self, root: Path, before: Callable[[str, str], None]) -> None:
+        super().__init__(root)
+        self.before = before
+
+    def stream(self, key: str) -> Iterator[bytes]:
+        self.before("get", key)
+        return super().stream(key)
+
+    def get(self, key: str) -> bytes:
+        self.before("get", key)
+        return super().get(key)
+
+    def put_if_absent(self, key: str, data: bytes) -> bool:
+        self.before("put_if_absent", key)
+        return super().put_if_absent(key, data)
+
+    def scan(self, prefix: str) -> Iterator[Entry]:
+        self.before("scan", prefix)
+        return super().scan(prefix)
+
+    def size(self, key: str) -> int | None:
+        self.before("size", key)
+        return super().size(key)
+
+    def delete(self, key: str) -> None:
+        self.before("delete", key)
+        super().delete(key)
+
+
+def collect_and_die(root: Path, writes: int) -> bool:
+    """Collect in a process that is killed before its next write after so many; return whether it was."""
+    if child := os.fork():
+        return os.waitpid(child, 0)[1] != 0
+    left = itertools.count(writes, -1)
+
+    def before(verb: str, _: str) -> None:
+        if verb in ("put_if_absent", "delete") and not next(left):
+            os._exit(9)
+
+    garbage.collect(Run(Watched(root, before), "made"), garbage.Retention(best=False))
+    os._exit(0)
+
+
+@pytest.mark.slow
+def test_a_collection_that_is_killed_before_any_write_leaves_a_clean_run_and_another_ends_it(
+    run_folder: Path, tmp_path: Path
+) -> None:
+    orphan(run_folder, hours=48)
+    for writes in itertools.count():
+        copy = tmp_path / str(writes) / "runs/made"
+        shutil.copytree(run_folder, copy)
+        run = Run(LocalStore(copy.parents[1]), "made")
+        was_killed = collect_and_die(copy.parents[1], writes)
+        assert audit(run).clean
+        garbage.collect(run, garbage.Retention(best=False))
+        assert audit(run).clean and Catalog(run).orphans() == [] and weights(copy) == {2}
+        if not was_killed:
+            break
+    assert writes > 5
+
+
+def test_what_is_made_again_past_every_claim_stays_but_for_one_round_trip(tmp_path: Path) -> None:
+    """A writer uploads at any moment of a collection, and commits after it."""
+    rows = tmp_path / "rows.jsonl"
+    rows.write_bytes(b"".join(write_rows([problem(1)])))
+    for turn in itertools.count():
+        run = Run(LocalStore(tmp_path / str(turn)), "r")
+        run.create(RunSpec(iterations=1))
+        (item,) = run.commit(Commit(PROBLEMS, Part(), {rows: 1}, (), seed=7, made=MADE)).objects
+        key, record = run.key(item.key), run.key(f"problems/train/parts/{Part().stem}.json")
+        text = run.store.get(record)
+        for written in (record, run.key("problems/train/index.json")):
+            run.store.delete(written)
+        data = tmp_path / str(turn) / key
+        os.utime(data, (0, 0))
+        asked = collect_while(tmp_path / str(turn), turn, partial(run.store.upload, key, rows))
+        if turn >= len(asked):
+            break
+        run.store.put_if_absent(record, text)
+        assert data.exists() != (asked[turn] == ("delete", key))
+    assert turn > 15 and ("delete", key) in asked and not data.exists()
+
+
+def collect_while(root: Path, turn: int, act: Callable[[], None]) -> list[tuple[str, str]]:
+    """Collect, with something that another does before one operation; return all operations."""
+    asked: list[tuple[str, str]] = []
+
+    def before(verb: str, key: str) -> None:
+        asked.append((verb, key))
+        if len(asked) == turn + 1:
+            act()
+
+    garbage.collect(Run(Watched(root, before), "r"), garbage.Retention(best=False))
+    return asked

@@ -157,7 +157,7 @@ def test_tensorboard_shows_the_spec_as_hyperparameters_and_text(tmp_path: Path) 
 def test_following_ends_when_nobody_drives_the_run_any_more(tmp_path: Path) -> None:
     run = make_run(tmp_path / "store")
     following = exports([run], {"t": open_sink(f"tensorboard:{tmp_path / 'events'}", "")}, every=0.01)
-    with control.driving(run, "local"):
+    with control.driving(run, "local", run.spec):
         grow(run, tmp_path / "scratch", 1)
         ((_, first),) = next(following)
         grow(run, tmp_path / "scratch", 3)
