@@ -6,6 +6,7 @@ importing pydantic, rich or boto3 alone would double it).
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import sys
@@ -76,6 +77,10 @@ def cli() -> None:
 
 def main() -> NoReturn:
     """Run the command line; every failure is one line on stderr and an exit code from the tree."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # What a model wrote has characters that not every terminal has.
+            stream.reconfigure(errors="backslashreplace")
     try:
         code = cli.main(standalone_mode=False)
     except click.exceptions.Abort:

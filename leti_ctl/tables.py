@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from rich import box
@@ -206,6 +206,17 @@ def print_rows(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], *, emp
     for row in rows:
         table.add_row(*(escape(str(row[column])) for column in columns))
     console().print(table)
+
+
+def plain(rows: Sequence[Mapping[str, str]]) -> Iterator[str]:
+    """Yield rows as columns under their names, numbers to the right; nothing is ever cut off to fit a terminal."""
+    names = list(rows[0]) if rows else []
+    lines = [{name: name.replace("_", " ") for name in names}, *rows] if rows else []
+    widths = {name: max(len(line[name]) for line in lines) for name in names}
+    numeric = {name: all(row[name][:1].isdigit() for row in rows) for name in names}
+    for line in lines:
+        cells = (f"{line[name]:{'>' if numeric[name] else '<'}{widths[name]}}" for name in names)
+        yield "  ".join(cells).rstrip()
 
 
 def print_groups(groups: Mapping[str, Sequence[tuple[str, str]]]) -> None:

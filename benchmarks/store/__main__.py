@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,6 +21,7 @@ SMALL, SMALL_BYTES = 10_000, 10_000
 AUDITED, AUDITED_SLOWLY, AUDITED_IN_FOLDER = 3_000, 1_000, 100_000
 NAMES = {
     "leti": "leti",
+    "crt": "leti, transfer=crt",
     "boto3": "boto3 TransferManager",
     "aws": "AWS CLI",
     "audit": "leti-ctl audit",
@@ -83,6 +85,8 @@ def transfers(home: Path, what: str, count: int, size: int) -> None:
     source = home / what
     fill(source, count, size)
     contenders = ["leti", "boto3", *(["aws"] if shutil.which("aws") else [])]
+    if what == "large" and find_spec("awscrt"):
+        contenders.insert(1, "crt")
     with server() as url:
         for direction in ("up", "down"):
             base = 0.0

@@ -22,20 +22,25 @@ CHECKPOINT = Ref("checkpoint", 0)
 MADE = Made(started_at="2026-01-01T00:00:00+00:00", seconds=0, host="here")
 
 
-def run_of(where: str, key: str) -> Run:
+def run_of(where: str, key: str, options: str = "") -> Run:
     """Return the run below a server's URL or in a folder."""
-    return Run(open_store(where if where.startswith("/") else f"s3://{BUCKET}/ours?endpoint_url={where}"), key)
+    return Run(open_store(where if where.startswith("/") else f"s3://{BUCKET}/ours?endpoint_url={where}{options}"), key)
 
 
-def ours(direction: str, url: str, folder: Path, key: str) -> None:
+def ours(direction: str, url: str, folder: Path, key: str, options: str = "") -> None:
     """A stage's own way: commit a folder artifact, fetch it, every byte hashed both times."""
-    run = run_of(url, key)
+    run = run_of(url, key, options)
     if direction == "up":
         run.create(RunSpec())
         files = {path: 0 for path in sorted(folder.iterdir())}
         run.commit(Commit(CHECKPOINT, Part(), files, (), seed=0, made=MADE, root=folder))
     else:
         run.fetch(CHECKPOINT, folder)
+
+
+def ours_by_crt(direction: str, url: str, folder: Path, key: str) -> None:
+    """The same, pieces moved by the AWS Common Runtime."""
+    ours(direction, url, folder, f"{key}-crt", "&transfer=crt")
 
 
 def boto3_defaults(direction: str, url: str, folder: Path, key: str) -> None:
@@ -84,6 +89,7 @@ def audit_sequential(direction: str, url: str, folder: Path, key: str) -> None:
 
 CONTENDERS: dict[str, Callable[[str, str, Path, str], None]] = {
     "leti": ours,
+    "crt": ours_by_crt,
     "boto3": boto3_defaults,
     "aws": aws_cli,
     "audit": audit_ours,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -30,9 +32,10 @@ def ls(run: str, iteration: int | None, store_uri: str, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({"run": run, "artifacts": rows}, indent=2))
         return
-    shown = [{**row, "sha256": (row["sha256"] or "incomplete")[:12], "bytes": f"{row['bytes']:,}"} for row in rows]
-    columns = ("artifact", "parts", "rows", "objects", "bytes", "sha256", "made", "seconds")
-    tables.print_rows(shown, columns, empty=f"run {run} has no artifacts yet")
+    if not rows:
+        click.echo(f"run {run} has no artifacts yet")
+    for line in tables.plain(list(map(_shown, rows))):
+        click.echo(line)
 
 
 @artifacts.command("show")
@@ -58,10 +61,38 @@ def show(run: str, artifact: str, limit: int, store_uri: str, as_json: bool) -> 
         click.echo(json.dumps({"run": run, "artifact": artifact, "rows": rows}, indent=2))
         return
     for row in rows:
-        text = row.pop("text", None)
-        for name, value in row.items():
-            click.echo(f"{name}: {value if isinstance(value, str) and chr(10) not in value else json.dumps(value)}")
-        click.echo(f"{text}\n" if text is not None else "")
+        for line in _lines(row):
+            click.echo(line)
+
+
+def _shown(row: dict[str, Any]) -> dict[str, str]:
+    gone = [f"{row[name]} {name}" for name in ("removed", "missing") if row[name]]
+    return {
+        "artifact": row["artifact"],
+        "parts": row["parts"],
+        "rows": f"{row['rows']:,}",
+        "objects": f"{row['objects']:,}" + (f" ({', '.join(gone)})" if gone else ""),
+        "bytes": f"{row['bytes']:,}",
+        "sha256": (row["sha256"] or "incomplete")[:12],
+        "made": str(row["made"]),
+        "seconds": str(row["seconds"]),
+    }
+
+
+def _lines(row: dict[str, Any]) -> Iterator[str]:
+    """A row's columns, a line each, those of several lines below their name; nothing in them acts on a terminal."""
+    import json
+
+    from stages.contract.prompts import sanitize
+
+    for name, value in row.items():
+        text = sanitize(value) if isinstance(value, str) else json.dumps(value)
+        if "\n" in text or name == "text":
+            yield f"{name}:"
+            yield from (f"  | {line}".rstrip() if not line else f"  | {line}" for line in text.split("\n"))
+        else:
+            yield f"{name}: {text}".rstrip()
+    yield ""
 
 
 @artifacts.command("get")

@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
+from stages.contract.prompts import sanitize
+
 Found = dict[str, Any]
 SHOWN = 8
 """Problems named in a line; JSON has them all."""
@@ -152,4 +154,5 @@ def _difference(score: Found) -> str:
 
 
 def _short(line: str) -> str:
+    line = sanitize(line)
     return line if len(line) <= WIDE else f"{line[: WIDE // 2]} ... {line[-WIDE // 2 :]}"

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from leti_ctl.trace.lineage import Tree
+from stages.contract.prompts import sanitize
 
 QUOTE = "  | "
 """Before every line of a text that a model, a program or a person wrote."""
@@ -257,7 +258,8 @@ def _findings(findings: list[Tree]) -> Iterator[str]:
 
 def _quoted(title: str, text: str) -> Iterator[str]:
     yield f"  {title}:"
-    yield from (f"{QUOTE}{line}".rstrip() if not line else f"{QUOTE}{line}" for line in text.split("\n"))
+    # What a model wrote must not act on the terminal of whoever reads it.
+    yield from (f"{QUOTE}{line}".rstrip() if not line else f"{QUOTE}{line}" for line in sanitize(text).split("\n"))
 
 
 def _numbers(numbers: list[Any]) -> str:

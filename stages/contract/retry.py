@@ -118,20 +118,21 @@ def ask(
             is_patient = is_patient and "AWS_MAX_ATTEMPTS" not in os.environ
             if not may_pass(error) or (attempt + 1 >= tries() and not (is_patient and waited < PATIENCE)):
                 raise explain(error) from error
-            if waited >= QUIET:
-                _say(f"{explain(error)}; trying again since {waited:.0f} s")
-            time.sleep(pause(attempt))
+            seconds = pause(attempt)
+            if waited + seconds >= QUIET:
+                _say(f"{explain(error)}; trying again since {waited:.0f} s, next in {seconds:.0f} s")
+            time.sleep(seconds)
     raise AssertionError("unreachable")
 
 
-_said = [-QUIET]
+last_word = [-QUIET]
 """When this process has last said something."""
 
 
 def _say(text: str) -> None:
     now = time.monotonic()
-    if now - _said[0] >= QUIET:
-        _said[0] = now
+    if now - last_word[0] >= QUIET:
+        last_word[0] = now
         log.warning("%s", text)
 
 

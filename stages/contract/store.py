@@ -222,7 +222,7 @@ class _Staged:
         self.target = target
 
     def __enter__(self) -> tuple[Path, Path]:
-        self.target.parent.mkdir(parents=True, exist_ok=True)
+        _make_folder(self.target.parent)
         handle, name = tempfile.mkstemp(prefix=STAGED, dir=self.target.parent)
         os.close(handle)
         os.chmod(name, 0o644)
@@ -231,6 +231,15 @@ class _Staged:
 
     def __exit__(self, *_: object) -> None:
         self.staged.unlink(missing_ok=True)
+
+
+def _make_folder(folder: Path) -> None:
+    """Make a folder and those above it, each on the disk before anything is in it."""
+    if folder.is_dir():
+        return
+    _make_folder(folder.parent)
+    folder.mkdir(exist_ok=True)
+    _sync(folder.parent)
 
 
 def check_key(key: str) -> str:

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -166,10 +167,11 @@ def _small(store: Store, key: str, item: DataObject, damaged: Damaged) -> bytes:
 
 
 def _chunks(store: Store, key: str, damaged: Damaged) -> Iterator[bytes]:
-    try:
-        yield from store.stream(key)
-    except KeyError:
-        raise damaged(f"{key} is named in an index but not in the store") from None
+    for _ in range(READ_TRIES):  # some servers take a while to know what they have just been given
+        with suppress(KeyError):
+            yield from store.stream(key)
+            return
+    raise damaged(f"{key} is named in an index but not in the store")
 
 
 def _differs(what: str, found: str, item: DataObject) -> str:

@@ -17,7 +17,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import NamedTuple
@@ -61,6 +61,8 @@ LAG = 3
 SILENCE = 30.0
 """Seconds without an answer, where the client waits so long."""
 CHANGES = answers.CHANGES | answers.OF_READS | answers.OF_LISTS
+LOST_UPLOAD = "lost upload"
+"""A piece comes, and the server knows of no upload that it is of."""
 HELD_BEFORE, HELD_AFTER = "held before it is done", "held after it is done"
 """A request that gets no answer until its client is dead: the server behind has not seen it, or has."""
 
@@ -87,8 +89,8 @@ class Plan:
     def __init__(self, seed: int, rate: float) -> None:
         self.rate = rate
         self.counts: Counter[str] = Counter()
-        self.never: set[str] = set()
-        """Kinds that are not drawn."""
+        self.kinds = set(KINDS)
+        """Those that are drawn."""
         self._random, self._lock, self._storm = random.Random(seed), threading.Lock(), 0
 
     def draw(self, method: str, *, is_object: bool, is_list: bool) -> str | None:
@@ -100,7 +102,7 @@ class Plan:
                 return "storm"
             if self._random.random() >= self.rate:
                 return None
-            kind = self._random.choice([kind for kind in KINDS if method in KINDS[kind] and kind not in self.never])
+            kind = self._random.choice([kind for kind in KINDS if method in KINDS[kind] and kind in self.kinds])
             # Without encryption nothing tells of an altered listing; of an altered object its checksum does.
             if (kind in OF_OBJECTS and not is_object) or (kind in OF_LISTS and not is_list):
                 return None
@@ -127,6 +129,11 @@ class FaultyS3:
         """Code of the error that every upload is refused with, until it is None again."""
         self.refuse_after = 0
         """Uploads that go well before."""
+        self.port = 0
+        """Entered again, it is where it was."""
+        self.keys: list[str] = []
+        """Of the access key in each request."""
+        self.connections: list[socket.socket] = []
         self.newest: list[str] = []
         self.late: list[tuple[str, str, dict[str, str], bytes]] = []
         """Requests the server has not seen yet, though their client has had an answer."""
@@ -140,6 +147,10 @@ class FaultyS3:
         self.order, self.seen = order, 0
         self.held.clear()
         self._let_go.clear()
+
+    def calm(self) -> None:
+        """Disturb nothing from here on."""
+        self.plan.rate = 0
 
     def settle(self) -> None:
         """Let a held request go, and wait until no request of a dead client is on its way any more."""
@@ -173,10 +184,11 @@ class FaultyS3:
         class Bound(_Handler):
             proxy = front
 
-        self._server = _Server(("127.0.0.1", 0), Bound)
+        self._server = _Server(("127.0.0.1", self.port), Bound)
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
         self._thread.start()
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
+        self.port = self._server.server_address[1]
+        self.url = f"http://127.0.0.1:{self.port}"
         return self
 
     def __exit__(
@@ -185,6 +197,10 @@ class FaultyS3:
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()
+        for connection in self.connections:
+            with suppress(OSError):  # closed already
+                connection.shutdown(socket.SHUT_RDWR)
+        self.connections.clear()
 
     def take_late(self, target: str) -> list[tuple[str, str, dict[str, str], bytes]]:
         """Return what is to be delivered of a target, now that a later request for it has been."""
@@ -195,6 +211,7 @@ class FaultyS3:
 
     def forward(self, method: str, target: str, headers: dict[str, str], body: bytes) -> Reply:
         """Return what the server behind answers."""
+        self.keys += re.findall("Credential=([^/]*)/", headers.get("Authorization", ""))
         connection = http.client.HTTPConnection(self.behind, timeout=60)
         connection.request(method, target, body, headers)
         answer = connection.getresponse()
@@ -222,6 +239,11 @@ class _Handler(BaseHTTPRequestHandler):
     disable_nagle_algorithm = True
     wbufsize = 1 << 16
     proxy: FaultyS3
+
+    def setup(self) -> None:
+        """Remember the connection, for a server that goes away."""
+        super().setup()
+        self.proxy.connections.append(self.connection)
 
     def handle_expect_100(self) -> bool:
         """Ask for the body at once; the client waits."""
@@ -260,6 +282,8 @@ class _Handler(BaseHTTPRequestHandler):
             proxy.late.append(request)
             self._send(_error(503, "ServiceUnavailable"))
             return
+        if kind == LOST_UPLOAD:
+            proxy.forward("DELETE", re.sub(r"partNumber=\d+&", "", self.path), headers, b"")
         reply = proxy.forward(*request)
         if kind == "delivered twice":
             reply = proxy.forward(*request)

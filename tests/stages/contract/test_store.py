@@ -251,3 +251,19 @@ def test_a_folder_is_named_by_path_or_uri(tmp_path: Path, monkeypatch: pytest.Mo
         store = open_store(uri)
         assert isinstance(store, LocalStore)
         assert store.root.resolve() == (tmp_path / "s").resolve()
+
+
+def test_a_folder_is_on_the_disk_before_anything_in_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a machine that loses power could keep a record whose data are in a folder that is gone."""
+    synced: list[str] = []
+    real = os.fsync
+
+    def fsync(handle: int) -> None:
+        synced.append(os.readlink(f"/proc/self/fd/{handle}").removeprefix(f"{tmp_path}").lstrip("/"))
+        real(handle)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    LocalStore(tmp_path / "store").put_if_absent("runs/a/parts/0.json", b"{}")
+    folders = ["", "store", "store/runs", "store/runs/a", "store/runs/a/parts"]
+    assert [name for name in synced if ".staged-" not in name] == folders
+    assert ".staged-" in synced[4] and len(synced) == 6
