@@ -111,6 +111,10 @@ def agreement(spec: RunSpec, text: str, judged: Judged, pair: Pair, *, is_cut: b
         if not spec.task.hint:
             told, read = _plain(escape(verdict.row.feedback)), _plain(block)
             holds["the feedback is the verdict's"] = told.endswith(read) if is_cut else told == read
+    elif text.startswith(tokens.feedback_open) and is_cut:
+        # Cut from the right, it ends within its feedback.
+        told, read = _plain(escape(verdict.row.feedback)), _plain(text.removeprefix(tokens.feedback_open))
+        return {**holds, "the feedback is the verdict's, as far as it goes": told.startswith(read)}
     prompt = judged.prompts.get(pair[0], "")
     kept = cut(spec.task.rule(), sample.row.solution)
     name = "the solution is the sample's" + (", cut as task.postprocess says" if kept != sample.row.solution else "")

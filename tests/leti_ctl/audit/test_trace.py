@@ -8,7 +8,7 @@ import re
 import shlex
 import subprocess
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from click.testing import CliRunner
@@ -257,6 +257,17 @@ def test_text_that_spells_a_special_token_is_told_from_the_token(tmp_path: Path)
     (example,) = (each for each in examples if (each["problem_id"], each["sample"]) == ("train/1", 2))
     assert r"return '<\|good|>'" in example["text"] and example["text"].startswith("<|bad|>")
     assert all(example["agrees"].values())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("truncate", ["feedback", "right"])
+def test_a_row_that_was_cut_agrees_as_far_as_it_goes(truncate: Literal["feedback", "right"], tmp_path: Path) -> None:
+    spec = make_spec(tmp_path)
+    build = spec.build.model_copy(update={"max_length": 40, "pack_length": 64, "truncate": truncate})
+    run = make_run(tmp_path, spec=spec.model_copy(update={"iterations": 1, "build": build}))
+    for number in range(run.get_index(Ref("examples", 0)).rows):
+        found = back.trace_row(run, Target(0, row=number))
+        assert all(all(each["agrees"].values()) for each in found["examples"]) and found["findings"] == []
 
 
 @pytest.mark.slow
