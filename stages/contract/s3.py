@@ -41,6 +41,7 @@ from stages.contract.listing import Page, page_query, read_page
 from stages.contract.multipart import PIECE_BYTES, Multipart, md5, unfinished
 from stages.contract.pieces import Ranged
 from stages.contract.retry import WrongAnswer
+from stages.contract.signing import Clock, sign_again
 from stages.contract.store import CHUNK_BYTES, Entry, Leftover, Moved, Store, check_key, check_prefix
 from stages.contract.wire import TIMEOUT, Answer, Body, Wire
 
@@ -86,12 +87,13 @@ class S3Store(Store):
         if parts.fragment or set(options) - set(OPTIONS):
             raise UsageError(f"store {uri!r}: the options are {', '.join(OPTIONS)}; drop the rest")
         self.timeout = self._seconds("timeout", options.get("timeout", f"{TIMEOUT}"))
+        self.clock = Clock()
         self.client = self._connect(options)
         self.sums = not self.is_google
         """Whether the server is known or hoped to verify additional checksums."""
         self.claims = Claims(self, self._seconds("settle", options["settle"])) if "settle" in options else None
         self.has_answered = False
-        self.wire = Wire(self.timeout)
+        self.wire = Wire(self.clock, self.timeout)
         self.crt = self._crt(options)
         for name in ("GetObject", "PutObject"):
             self.client.meta.events.register(f"before-send.s3.{name}", self.wire.watch)
@@ -244,7 +246,9 @@ class S3Store(Store):
         host = urlsplit(client.meta.endpoint_url).hostname or ""
         self.is_google = dialect == "gcs" or (dialect is None and gcs.is_google(host))
         client.meta.events.register("before-call.s3", _send_at_once)
+        client.meta.events.register("after-call.s3", self._check_clock)
         client.meta.events.register("after-call.s3", _check_success)
+        client.meta.events.register("before-send.s3", self._sign_by_clock)
         if self.is_google:
 
             def to_google(request: Any, **_: Any) -> None:
@@ -253,6 +257,17 @@ class S3Store(Store):
                     gcs.translate(request, keys.access_key, keys.secret_key)
 
             client.meta.events.register("before-send.s3.PutObject", to_google)
+
+    def _check_clock(self, http_response: Any, parsed: Any, **_: Any) -> None:
+        """Ask again by the server's clock where it refuses this machine's."""
+        if parsed.get("Error", {}).get("Code") in retry.SKEWED and self.clock.learn(
+            http_response.headers.get("Date", "")
+        ):
+            raise WrongAnswer("the server's clock is another")
+
+    def _sign_by_clock(self, request: Any, **_: Any) -> None:
+        if self.clock.ahead and self.credentials is not None:
+            sign_again(request, self.credentials.get_frozen_credentials(), self.clock.stamp())
 
     def ask(self, key: str, send: Callable[[], T], *, passing: tuple[str, ...] = ()) -> T:
         """Return what a request returns, sent again while that may help; errors of a `passing` code stay boto3's."""

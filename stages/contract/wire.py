@@ -9,17 +9,14 @@ not be done twice.
 from __future__ import annotations
 
 import hashlib
-import hmac
 import http.client
 import os
-import re
 import select
 import ssl
 import urllib.request
 import weakref
 from collections import deque
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, NamedTuple
 from urllib.parse import quote, urlsplit
@@ -28,13 +25,14 @@ from botocore.credentials import Credentials
 from botocore.exceptions import BotoCoreError
 from botocore.httpsession import get_cert_path
 
+from stages.contract.signing import SIGNED, Clock, Request, authorization
+
 IDLE = 48
 """Connections kept for the next request."""
 TIMEOUT = 20.0
 """Seconds without a byte, either way."""
 SENT_BYTES = 256 << 10
 """Of a body at once; `TIMEOUT` holds for each, and between two of them an early refusal is seen."""
-SIGNED = re.compile(r"AWS4-HMAC-SHA256 Credential=[^/]+/\d{8}/(?P<region>[\w-]+)/s3/aws4_request,")
 
 
 class Answer(NamedTuple):
@@ -66,8 +64,8 @@ EMPTY = Body(b"", hashlib.sha256(b"").hexdigest())
 class Wire:
     """The way to one bucket; threads may share it."""
 
-    def __init__(self, timeout: float = TIMEOUT) -> None:
-        self.timeout = timeout
+    def __init__(self, clock: Clock, timeout: float = TIMEOUT) -> None:
+        self.clock, self.timeout = clock, timeout
         self._process = os.getpid()
         self._base = ""
         self._region = ""
@@ -141,19 +139,17 @@ class Wire:
         method, place, asked = line
         path, _, query = asked.partition("?")
         keys = credentials.get_frozen_credentials()
-        stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+        stamp = self.clock.stamp()
         mine = {"host": place, "x-amz-content-sha256": digest, "x-amz-date": stamp}
         if keys.token:
             mine["x-amz-security-token"] = keys.token
         mine |= {name: value for name, value in headers.items() if name.startswith("x-amz-")}
-        names = ";".join(sorted(mine))
-        lines = "".join(f"{name}:{mine[name]}\n" for name in sorted(mine))
-        canonical = f"{method}\n{path}\n{query}\n{lines}\n{names}\n{digest}"
-        scope = f"{stamp[:8]}/{self._region}/s3/aws4_request"
-        text = f"AWS4-HMAC-SHA256\n{stamp}\n{scope}\n{hashlib.sha256(canonical.encode()).hexdigest()}"
-        proof = hmac.digest(_key(keys.secret_key, scope), text.encode(), "sha256").hex()
-        credential = f"Credential={keys.access_key}/{scope}, SignedHeaders={names}, Signature={proof}"
-        return {**headers, **mine, "Authorization": f"AWS4-HMAC-SHA256 {credential}"}
+        request = Request(method, path, query, digest)
+        return {
+            **headers,
+            **mine,
+            "Authorization": authorization(request, mine, keys, region=self._region, stamp=stamp),
+        }
 
 
 def _exchange(
@@ -200,14 +196,6 @@ def _has_news(connection: http.client.HTTPConnection) -> bool:
 def _close(idle: deque[http.client.HTTPConnection]) -> None:
     while idle:
         idle.pop().close()
-
-
-@lru_cache(maxsize=8)
-def _key(secret: str, scope: str) -> bytes:
-    key = f"AWS4{secret}".encode()
-    for word in scope.split("/"):
-        key = hmac.digest(key, word.encode(), "sha256")
-    return key
 
 
 @lru_cache(maxsize=1)

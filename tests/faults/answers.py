@@ -5,6 +5,7 @@ A fault here happens to one request at a time; the same request, sent again, is 
 
 from __future__ import annotations
 
+import calendar
 import gzip
 import re
 import time
@@ -181,3 +182,20 @@ def wait(seconds: float, until: Callable[[], bool]) -> None:
     ends = time.monotonic() + seconds
     while time.monotonic() < ends and not until():
         time.sleep(0.01)
+
+
+def is_skewed(headers: dict[str, str], ahead: float | None) -> bool:
+    """Whether a request was signed too far from a clock that is so many seconds before this machine's."""
+    stamp = {name.lower(): value for name, value in headers.items()}.get("x-amz-date")
+    if ahead is None or stamp is None:
+        return False
+    return abs(calendar.timegm(time.strptime(stamp, "%Y%m%dT%H%M%SZ")) - time.time() - ahead) > 900
+
+
+def unlisted(listing: bytes, keys: list[str]) -> bytes:
+    """Return a listing that does not show these keys yet."""
+    for key in keys:
+        listing = re.sub(
+            rb"<Contents><Key>" + re.escape(key.encode()) + rb"</Key>.*?</Contents>", b"", listing, flags=re.S
+        )
+    return listing

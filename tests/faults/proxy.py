@@ -129,6 +129,8 @@ class FaultyS3:
         """Code of the error that every upload is refused with, until it is None again."""
         self.refuse_after = 0
         """Uploads that go well before."""
+        self.skew: float | None = None
+        """Seconds that the server's clock is before this machine's, where it looks."""
         self.port = 0
         """Entered again, it is where it was."""
         self.keys: list[str] = []
@@ -268,6 +270,10 @@ class _Handler(BaseHTTPRequestHandler):
             if proxy.refuse_after < 0:
                 self._send(_error(403, proxy.refuse))
                 return
+        if answers.is_skewed(headers, proxy.skew):
+            proxy.plan.counts["skewed"] += 1
+            self._send(_error(403, "RequestTimeTooSkewed", proxy.skew or 0))
+            return
         is_list = "list-type=2" in self.path
         is_object = not is_list and len(self.path.split("/")) > 3
         if (ordered in OF_LISTS and not is_list) or (ordered in OF_OBJECTS and not is_object):
@@ -330,7 +336,7 @@ class _Handler(BaseHTTPRequestHandler):
         elif kind == "body altered on its way down" and reply.status in (200, 206):
             self._send(reply._replace(body=self._altered(reply.body)))
         elif kind == "listing that lags":
-            self._send(reply._replace(body=_without(reply.body, self.proxy.newest)))
+            self._send(reply._replace(body=answers.unlisted(reply.body, self.proxy.newest)))
         else:
             self._send(reply, slowly=kind == "slow link")
 
@@ -385,16 +391,7 @@ class _Handler(BaseHTTPRequestHandler):
         """Keep the test's output for the test."""
 
 
-def _error(status: int, code: str) -> Reply:
+def _error(status: int, code: str, ahead: float = -3600) -> Reply:
     body = f"<Error><Code>{code}</Code><Message>ordered by a test</Message></Error>".encode()
-    date = time.strftime("%a, %d %b %Y %H:%M:%S GMT", time.gmtime(time.time() - 3600))
+    date = time.strftime("%a, %d %b %Y %H:%M:%S GMT", time.gmtime(time.time() + ahead))
     return Reply(status, {"Content-Type": "application/xml", "Date": date}, body)
-
-
-def _without(listing: bytes, keys: list[str]) -> bytes:
-    """Return a listing that does not show these keys yet."""
-    for key in keys:
-        listing = re.sub(
-            rb"<Contents><Key>" + re.escape(key.encode()) + rb"</Key>.*?</Contents>", b"", listing, flags=re.S
-        )
-    return listing
