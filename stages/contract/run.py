@@ -215,7 +215,9 @@ class Run:
         return [folder / item.key.removeprefix(ref.prefix + "/") for item in self.get_index(ref).objects]
 
     def _get_part(self, ref: Ref, part: Part) -> PartRecord:
-        record = self.find_part(ref, part)
+        # Some servers take a while to know what they have just been given.
+        found = (self.find_part(ref, part) for _ in range(READ_TRIES))
+        record = next((each for each in found if each), None)
         if record is None:
             raise ArtifactError(f"run {self.name}: part {part} of {ref} is missing; run its stage first")
         return record

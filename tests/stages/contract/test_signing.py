@@ -35,7 +35,7 @@ def test_signed_again_as_of_the_same_time_a_request_is_as_boto3_has_it(s3_uri: s
     for name in ("file", "large"):
         for verb in ("upload", "put_if_absent", "get", "list", "size", "delete"):
             VERBS[verb](store, "a key/of ~ many+signs", tmp_path / name)
-    assert set(seen) == {"GET", "PUT", "POST", "DELETE"}
+    assert set(seen) >= {"GET", "PUT", "POST", "DELETE"}
     store.client.close()
 
 
