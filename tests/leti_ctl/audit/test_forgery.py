@@ -177,6 +177,7 @@ def wider_interval(forger: Forger) -> None:
     forger.rows(METRICS, first(change))
 
 
+@pytest.mark.soak
 @pytest.mark.slow
 def test_a_forgery_that_rows_do_not_tell_is_found_when_stages_run_again(run_folder: Path) -> None:
     forger = Forger(run_folder)
