@@ -23,6 +23,8 @@ from stages.contract.store import Store
 from tests.faults.explore import Ended, Explorer, Memory, Objects, Op, Replayed, State, Violation, Weather, Work
 
 KEY = "runs/r/record.json"
+ANSWERED = {"ETag": '"5"', "x-amz-request-id": "5"}
+"""What tells an answer of S3 from one of a proxy on the way."""
 ERROR = "<Error><Code>{0}</Code><Message>{0}</Message></Error>"
 
 
@@ -63,13 +65,14 @@ class Bucket:
                 writer = self.replayed.get(KEY).partition(b"\n")[0]
             except KeyError:
                 return 404, {}, ""
-            return 200, {"x-amz-meta-writer": writer.decode()}, ""
+            return 200, {"x-amz-meta-writer": writer.decode(), **ANSWERED}, ""
         assert request.method == "PUT" and request.headers["If-None-Match"] is not None
         text = request.headers["x-amz-meta-writer"]
         body = request.body.read() if hasattr(request.body, "read") else request.body
         data = (text if isinstance(text, bytes) else text.encode()) + b"\n" + body
         checksum = request.headers["x-amz-checksum-sha256"]
-        headers = {"x-amz-checksum-sha256": checksum.decode() if isinstance(checksum, bytes) else checksum}
+        told = checksum.decode() if isinstance(checksum, bytes) else checksum
+        headers = {"x-amz-checksum-sha256": told, **ANSWERED}
         if self.replayed.put_if_absent(KEY, data):
             return 200, headers, ""
         return 412, {}, ERROR.format("PreconditionFailed")
