@@ -96,7 +96,7 @@ class Driver:
 
     def drive(self, bid: control.Bid | None = None) -> None:
         """Run to the end. Raises the failed unit's error, or `Stopped`; `UsageError` when the run is another's."""
-        previous = signal.signal(signal.SIGTERM, _on_terminate)
+        previous = signal.signal(signal.SIGTERM, self._on_terminate)
         try:
             with control.driving(self.run, "local", self.spec, bid) as self.held, self._scratch(), nursery.kept():
                 try:
@@ -107,6 +107,9 @@ class Driver:
             raise Stopped(f"interrupted; {self._how_to_resume}") from None
         finally:
             signal.signal(signal.SIGTERM, previous)
+
+    def _on_terminate(self, _signal: int, _frame: FrameType | None) -> NoReturn:
+        raise Stopped(f"asked to stop; {self._how_to_resume}")
 
     @property
     def _how_to_resume(self) -> str:
@@ -237,10 +240,6 @@ class Driver:
     def _keep_log(self, log: Path) -> None:
         if self.run.store.local_path(self.run.key("logs")) is None:
             self.run.store.upload(self.run.key(f"logs/{log.name}"), log)
-
-
-def _on_terminate(_signal: int, _frame: FrameType | None) -> NoReturn:
-    raise Stopped("asked to stop; `leti-ctl resume` goes on from here")
 
 
 def _kill_group(pid: int, number: signal.Signals) -> None:

@@ -30,11 +30,10 @@ Claims are found by a listing, which may lag, and from there on by key, which ma
 are read, as claim -1, until there is a claim.
 """
 
-from leti_ctl.control.lease import Bid, Epoch, claim, driving, newest, request_stop, unclaimed
+from leti_ctl.control.lease import Bid, Epoch, address, claim, driving, newest, request_stop, unclaimed
 from leti_ctl.control.records import Driver, Failure, Outcome, Workflow, find, now, sealed
 from leti_ctl.control.runs import (
     REFUSED,
-    address,
     amend,
     check,
     check_amendment,

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import platform
 import re
+import shlex
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
 from leti_ctl.control.records import Driver, Failure, Outcome, Stop, birth, find, now, sealed
-from stages.contract.errors import UsageError
+from stages.contract.errors import LetiError, UsageError
 from stages.contract.run import Run
 from stages.contract.spec import RunSpec
 
@@ -119,6 +120,11 @@ class Bid(NamedTuple):
             raise _refusal(self.after.run, driver)
 
 
+def address(run: Run) -> str:
+    """Return what a command needs to find the run again, as a shell takes it, for messages that name the next one."""
+    return f"{run.name} --store {shlex.quote(run.store.uri)}"
+
+
 def unclaimed(run: Run) -> Epoch:
     """Return the time before the first claim, which is how who has made a run has seen it."""
     return Epoch(run, BEFORE_CLAIMS, None)
@@ -146,7 +152,7 @@ def claim(bid: Bid, driver: Driver, spec: RunSpec) -> Epoch:
         raise _refusal(run, last.driver)
     raise UsageError(
         f"run {run.name} was driven by {last.driver.title if last.driver else 'another'} in the meantime; look at it "
-        f"with `leti-ctl status {run.name} --store {run.store.uri}` and try again"
+        f"with `leti-ctl status {address(run)}` and try again"
     )
 
 
@@ -159,8 +165,12 @@ def driving(run: Run, backend: str, spec: RunSpec, bid: Bid | None = None) -> It
     held = claim(bid, Driver(backend=backend, host=platform.node(), pid=pid, born=birth(pid) or 0, since=now()), spec)
     try:
         yield held
-    finally:
-        held.end()
+    except BaseException:
+        # What ended the driver is what its user must hear of; a claim of a process that is gone holds nobody up.
+        with suppress(LetiError):
+            held.end()
+        raise
+    held.end()
 
 
 def request_stop(run: Run) -> bool:
@@ -192,5 +202,5 @@ def _refusal(run: Run, driver: Driver) -> UsageError:
     remedy = "" if driver.is_here else f"; if that {place} is gone, add --take-over"
     return UsageError(
         f"run {run.name} is driven by {driver.title} since {driver.since}; "
-        f"`leti-ctl stop {run.name} --store {run.store.uri}` ends it{remedy}"
+        f"`leti-ctl stop {address(run)}` ends it{remedy}"
     )

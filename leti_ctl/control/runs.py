@@ -43,11 +43,6 @@ def open_run(store: Store, name: str) -> Run:
     return run
 
 
-def address(run: Run) -> str:
-    """Return what a command needs to find the run again, for messages that name the next command."""
-    return f"{run.name} --store {run.store.uri}"
-
-
 def current_spec(run: Run) -> RunSpec:
     """Return the run's spec with its newest amendment; `ArtifactError` for one that is not as it was written."""
     epoch = newest(run)

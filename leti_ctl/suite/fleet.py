@@ -6,6 +6,7 @@ is done is counted, what a workflow is at work on is followed, and the rest is s
 
 from __future__ import annotations
 
+import shlex
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -210,7 +211,7 @@ class Fleet:
             return "nothing is left at work on the cluster; the same command goes on from here"
         return (
             f"the cluster goes on with {', '.join(names)}; the same command follows, `leti-ctl stop RUN --store "
-            f"{self.store.uri}` ends one"
+            f"{shlex.quote(self.store.uri)}` ends one"
         )
 
     def _say(self, name: str, text: str) -> None:

@@ -179,8 +179,8 @@ def explain(error: Exception, uri: str, key: str) -> Exception:
 
 
 def line(error: Exception) -> str:
-    """Return the error's message, shortened, in one line."""
-    return textwrap.shorten(str(error), 160, placeholder=" ...")
+    """Return the error's message, shortened, in one line, without a word of the retries that boto3 does not make."""
+    return textwrap.shorten(str(error).replace(" (reached max retries: 0)", ""), 160, placeholder=" ...")
 
 
 def _skew(error: Exception) -> str:

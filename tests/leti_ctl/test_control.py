@@ -3,6 +3,8 @@
 import hashlib
 import json
 import os
+import shlex
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -16,7 +18,8 @@ from leti_ctl.suite.drive import Progress
 from stages.contract.errors import ArtifactError, Stopped, UsageError
 from stages.contract.run import Run
 from stages.contract.spec import RunSpec
-from stages.contract.store import LocalStore
+from stages.contract.store import LocalStore, open_store
+from tests.s3 import Fault, S3Server
 
 
 @pytest.fixture
@@ -46,6 +49,25 @@ def test_a_run_has_one_driver(run: Run) -> None:
     ):
         pass
     assert control.find_driver(run) is None
+
+
+def test_the_command_that_a_message_names_is_one_that_a_shell_takes(tmp_path: Path) -> None:
+    made = Run(LocalStore(tmp_path / "ours & theirs?settle=1&transfer=crt"), "r")
+    made.create(RunSpec())
+    with control.driving(made, "local", made.spec), pytest.raises(UsageError) as refused:
+        take_again = control.Bid(control.newest(made))
+        take_again.check()
+    command = shlex.split(str(refused.value).split("`")[1])
+    assert command == ["leti-ctl", "stop", "r", "--store", made.store.uri]
+
+
+def test_what_ended_a_driver_is_told_though_the_store_does_not_take_its_end(s3_server: S3Server, s3_uri: str) -> None:
+    made = Run(open_store(s3_uri), "r")
+    made.create(RunSpec())
+    s3_server.faults.append(Fault("PUT", "/ends/", "403 Forbidden", "ExpiredToken"))
+    with pytest.raises(Stopped, match="by the user"), control.driving(made, "local", made.spec):
+        raise Stopped("by the user")
+    assert s3_server.faults.pop().times == 0
 
 
 def test_a_dead_driver_is_replaced(run: Run) -> None:
@@ -99,6 +121,21 @@ def test_a_local_driver_that_loses_the_run_ends_its_units_and_leaves_the_rest_al
     assert last.number == 2 and last.is_driven() and control.failures(run) == []
     assert driver.running == {} and not driver.scratch.exists()
     assert first.successor().is_ended()  # type: ignore[union-attr]
+
+
+class Impatient(Progress):
+    """Asks the driver to stop as soon as it has started a unit."""
+
+    def started(self, unit: Unit, attempt: int) -> None:
+        signal.raise_signal(signal.SIGTERM)
+
+
+@pytest.mark.slow
+def test_a_local_driver_that_is_asked_to_stop_says_how_to_go_on(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LETI_NURSERY", "0")
+    with pytest.raises(Stopped) as stopped:
+        Driver(run, run.spec, Impatient(1)).drive()
+    assert shlex.split(str(stopped.value).split("`")[1]) == ["leti-ctl", "resume", "r", "--store", run.store.uri]
 
 
 def test_a_live_process_of_this_machine_is_stopped_and_not_taken_over(run: Run) -> None:

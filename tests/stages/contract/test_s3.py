@@ -246,6 +246,16 @@ def test_a_busy_server_is_asked_again(s3: S3Store, faults: list[Fault], file: Pa
     assert faults[0].times == 0
 
 
+def test_an_error_says_nothing_of_retries_that_were_not_boto3s(
+    s3: S3Store, faults: list[Fault], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "2")
+    faults.append(Fault("GET", "/key", "503 Slow Down", "SlowDown", times=2))
+    with pytest.raises(StoreError, match="SlowDown") as caught:
+        s3.get("key")
+    assert "retries" not in str(caught.value)
+
+
 @each_verb
 @pytest.mark.parametrize(("status", "code"), [("403 Forbidden", "AccessDenied"), ("400 Bad", "ExpiredToken")])
 def test_a_refused_account_is_one_line_the_user_can_act_on(
