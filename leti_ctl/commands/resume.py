@@ -37,6 +37,7 @@ def resume(
     from stages.contract.store import open_store
 
     opened = control.open_run(open_store(store_uri), run)
+    opened.vouch()  # a submit that was killed just after it had made the run did not come to it
     # Looked at before the spec is read: of two people who change it at once, only one can take the run from here.
     bid = control.Bid(control.newest(opened), take_over)
     wanted = specs.override(control.current_spec(opened), overrides=overrides, iterations=iterations)

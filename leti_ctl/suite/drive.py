@@ -125,6 +125,7 @@ def open_run(store: Store, one: Wanted, *, here: bool = True) -> tuple[Run, RunS
         run = launch.create(one.spec, store.uri, one.name, here=here)
         return run, run.spec
     run = control.open_run(store, one.name)
+    run.vouch()
     spec = _longer(control.current_spec(run), one.spec)
     control.check_amendment(run, spec)
     return run, spec

@@ -100,9 +100,8 @@ class Run:
         try:
             return self.store.get(self.key(SPEC_KEY))
         except KeyError:
-            raise UsageError(
-                f"no run {self.name!r} in {self.store.uri}; `leti-ctl runs` lists those that are there"
-            ) from None
+            text = f"no run {self.name!r} in {self.store.uri}; `leti-ctl runs` lists those that are there"
+            raise UsageError(text) from None
 
     def create(self, spec: RunSpec) -> bool:
         """Write the spec, once; return False when the run exists already.
@@ -117,11 +116,15 @@ class Run:
                 "use a store with conditional writes, or add ?settle=10 to its address (docs/protocol.md)"
             )
         if created:
-            # Its compatible fields are in no digest, so the file has one of its own.
-            self.store.put_if_absent(self.key(SPEC_CHECKSUM_KEY), hashlib.sha256(text).hexdigest().encode())
+            self._spec_document = text
+            self.vouch()
         for cached in ("spec", "spec_sha256", "_spec_document"):
             self.__dict__.pop(cached, None)
         return created
+
+    def vouch(self) -> None:
+        """Write the checksum of `spec.json` unless it is there: its compatible fields are in no other digest."""
+        self.store.put_if_absent(self.key(SPEC_CHECKSUM_KEY), hashlib.sha256(self._spec_document).hexdigest().encode())
 
     def find_part(self, ref: Ref, part: Part) -> PartRecord | None:
         """Return the part's record, or None when it is not committed."""

@@ -11,9 +11,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from leti_ctl.audit.finding import CHECKS
 from leti_ctl.audit.report import Depth, Report, audit
+from leti_ctl.cli import cli
 from stages.contract.artifacts import Index, PartRecord
 from stages.contract.records import Execution, Metrics, Sample, read_rows, write_rows
 from stages.contract.run import Run
@@ -40,6 +42,16 @@ def test_an_audit_writes_nothing(run_folder: Path) -> None:
     before = snapshot(run_folder)
     audited(run_folder)
     assert snapshot(run_folder) == before
+
+
+def test_a_resume_writes_the_checksum_that_a_killed_submit_did_not_come_to(run_folder: Path) -> None:
+    checksum = run_folder / "spec.sha256"
+    written = checksum.read_bytes()
+    checksum.unlink()
+    assert [finding.key for finding in audited(run_folder).findings] == ["spec.sha256"]
+    resume = ("resume", run_folder.name, "--store", str(run_folder.parents[1]))
+    assert CliRunner().invoke(cli, resume, catch_exceptions=False).exit_code == 0
+    assert checksum.read_bytes() == written and not audited(run_folder).findings
 
 
 @pytest.mark.slow
