@@ -60,12 +60,12 @@ class Bucket:
         return AWSResponse(request.url, status, headers, Raw(body.encode()))
 
     def _do(self, request: Any) -> tuple[int, dict[str, str], str]:
-        if request.method == "HEAD":
+        if request.method == "GET":
             try:
-                writer = self.replayed.get(KEY).partition(b"\n")[0]
+                writer, _, found = self.replayed.get(KEY).decode().partition("\n")
             except KeyError:
-                return 404, {}, ""
-            return 200, {"x-amz-meta-writer": writer.decode(), **ANSWERED}, ""
+                return 404, {}, ERROR.format("NoSuchKey")
+            return 200, {"x-amz-meta-writer": writer, "content-length": str(len(found)), **ANSWERED}, found
         assert request.method == "PUT" and request.headers["If-None-Match"] is not None
         text = request.headers["x-amz-meta-writer"]
         body = request.body.read() if hasattr(request.body, "read") else request.body

@@ -186,6 +186,17 @@ def test_what_only_the_user_can_cure_is_said_at_once(
     assert [request for request in s3_server.requests if request.startswith("PUT")] == [f"PUT /{s3.bucket}/leti/key"]
 
 
+@pytest.mark.parametrize(("code", "message"), [("ExpiredToken", "renew them"), ("RequestTimeTooSkewed", "s clock")])
+def test_why_a_first_look_for_the_writer_is_refused_is_told(
+    s3_uri: str, faults: list[Fault], code: str, message: str
+) -> None:
+    faults.extend(Fault(method, "/key", "403 Forbidden", code) for method in ("HEAD", "GET"))
+    store = S3Store(f"{s3_uri}&settle=1")
+    with pytest.raises(UsageError, match=message):
+        store.put_if_absent("key", b"")
+    store.client.close()
+
+
 def test_a_lost_reply_is_met_as_ones_own_success(s3: S3Store, faults: list[Fault]) -> None:
     faults.append(Fault("PUT", "/key", carried_out=True))
     assert s3.put_if_absent("key", b"mine")
