@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from leti_ctl import control, summary
-from stages.contract.errors import UsageError
+from stages.contract.errors import NoRun, UsageError
 from stages.contract.origin import complete, find_checkpoint
 from stages.contract.run import Run
 from stages.contract.spec import RunSpec
@@ -56,14 +56,15 @@ def confirm(run: Run) -> None:
 def claimed(run: Run) -> dict[int, list[str]]:
     """Return which of a run's checkpoints other runs of its store start from, and which runs those are.
 
-    A damaged spec raises `ArtifactError`: it could name any checkpoint.
+    A damaged spec raises `ArtifactError`, and one that these credentials may not read `UsageError`: it could name any
+    checkpoint.
     """
     found: dict[int, list[str]] = {}
     for name in control.run_names(run.store):
         other = Run(run.store, name)
         try:
             model = other.spec.model
-        except UsageError:
+        except NoRun:
             continue  # a folder without a spec is no run
         if model.from_run == run.name and name != run.name and model.from_iteration is not None:
             found.setdefault(model.from_iteration, []).append(name)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import UTC, datetime
 
 from pydantic import NonNegativeInt
@@ -148,7 +149,11 @@ def _has_rules(spec: RunSpec) -> bool:
 
 def _is_trained(run: Run, iteration: int) -> bool:
     """Whether the iteration's training is committed; then there is nothing left to decide about it."""
-    return run.store.size(run.key(f"{Ref('checkpoint', iteration + 1).prefix}/parts/{Part().stem}.json")) is not None
+    # By key: what a store tells of sizes may come from a listing, which may lag.
+    with suppress(KeyError):
+        run.store.get(run.key(Ref("checkpoint", iteration + 1).part_key(Part())))
+        return True
+    return False
 
 
 def _cut(spec: RunSpec, iterations: int) -> RunSpec:

@@ -36,10 +36,10 @@ _BESIDE = re.compile(
     "|".join(
         (
             r"spec\.(?:json|sha256)",
-            r"amendments/\d{4}-[0-9a-f]{64}\.json",
+            r"amendments/\d{4,}-[0-9a-f]{64}\.json",
             r"environments/[0-9a-f]{64}\.txt",
             r"(?:control|logs)/.+",
-            r"gc/\d{4}-[0-9a-f]{64}\.json",
+            r"gc/\d{4,}-[0-9a-f]{64}\.json",
             r"iterations/(?P<trained>\d{4,})/train/step-\d{6,}/[^/]+",
             r"iterations/\d{4,}/notes/[^/]+/waiting/\d{5}-of-\d{5}\.jsonl",
             r".+\.claim",

@@ -120,11 +120,13 @@ class Driver:
         """Give the stages a scratch folder of this claim's own; what drivers before it left goes first."""
         home = Path(os.environ.get("LETI_SCRATCH") or tempfile.gettempdir())
         stem = f"leti-{self.run.name}-{hashlib.sha256(self.run.uri.encode()).hexdigest()[:8]}"
-        self.scratch = home / f"{stem}-{self.held.number:04d}"
-        for left in home.glob(f"{stem}-[0-9][0-9][0-9][0-9]"):
-            if left.name < self.scratch.name:
+        home.mkdir(parents=True, exist_ok=True)
+        for left in home.glob(f"{stem}-*"):
+            number = left.name.removeprefix(f"{stem}-").partition("-")[0]
+            if number.isdecimal() and int(number) < self.held.number:
                 shutil.rmtree(left, ignore_errors=True)
-        self.scratch.mkdir(parents=True)
+        # A run that was deleted and made again has this number a second time.
+        self.scratch = Path(tempfile.mkdtemp(prefix=f"{stem}-{self.held.number:04d}-", dir=home))
         try:
             yield
         finally:
@@ -234,8 +236,11 @@ class Driver:
                 process.popen.wait(max(0.0, deadline - time.monotonic()))
             _kill_group(process.popen.pid, signal.SIGKILL)
             process.popen.wait()
-            self._keep_log(process.log)
+        # All have ended before any log is sent: a store that is away keeps none of them at work.
+        logs = [process.log for process in self.running.values()]
         self.running.clear()
+        for log in logs:
+            self._keep_log(log)
 
     def _keep_log(self, log: Path) -> None:
         if self.run.store.local_path(self.run.key("logs")) is None:

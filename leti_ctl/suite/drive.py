@@ -13,7 +13,7 @@ from leti_ctl.backends import nursery
 from leti_ctl.backends.local import Driver
 from leti_ctl.pipeline import Unit, done_units, plan
 from leti_ctl.suite.resolve import Wanted
-from stages.contract.errors import LetiError, Stopped
+from stages.contract.errors import LetiError, NoRun, Stopped
 from stages.contract.run import Run
 from stages.contract.spec import RunSpec
 from stages.contract.store import Store
@@ -97,7 +97,7 @@ def state(store: Store, one: Wanted) -> tuple[int, int]:
     run = Run(store, one.name)
     try:
         spec = control.current_spec(run)
-    except LetiError:
+    except NoRun:
         return 0, len(plan(one.spec).units)
     whole = plan(decisions.effective(run, _longer(spec, one.spec)))
     return len(done_units(run, spec, whole)), len(whole.units)

@@ -10,6 +10,7 @@ import shlex
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import NamedTuple
 
 from leti_ctl import control
@@ -21,7 +22,7 @@ from leti_ctl.contexts import Context
 from leti_ctl.suite.drive import open_run, state
 from leti_ctl.suite.resolve import Wanted
 from stages.contract.artifacts import Ref
-from stages.contract.errors import LetiError, RetryableError, Stopped
+from stages.contract.errors import LetiError, NoRun, RetryableError, Stopped
 from stages.contract.run import Run
 from stages.contract.store import Store
 
@@ -185,8 +186,9 @@ class Fleet:
         model = one.spec.model
         if model.from_run is None or model.from_iteration is None:
             return False
-        if Run(self.store, model.from_run).find_index(Ref("checkpoint", model.from_iteration)):
-            return False
+        with suppress(NoRun):  # it may wait itself, for a store that was away when its turn came
+            if Run(self.store, model.from_run).find_index(Ref("checkpoint", model.from_iteration)):
+                return False
         if model.from_run in self.failed:
             raise LetiError(f"{model.from_run} failed")
         return model.from_run in self.waiting or model.from_run in self.going

@@ -3,6 +3,7 @@
 ```
 LetiError                1   anything below; never raised itself
 ├── UsageError           2   the command line or an input file is wrong; the user can mend it
+│   └── NoRun                the store has no run of that name
 ├── ArtifactError       65   an artifact is missing, incomplete, corrupt or breaks the contract
 ├── ModelError          66   a model folder or name cannot be loaded
 ├── ResourceError       73   the machine has no room left: disk, memory, processes
@@ -33,6 +34,10 @@ class UsageError(LetiError):
     """The command line or a file it names is wrong."""
 
     exit_code = 2
+
+
+class NoRun(UsageError):
+    """The store says that it has no run of that name; one that cannot be read is another error."""
 
 
 class ArtifactError(LetiError):

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 PROMPT_MULTIPLE = 128
 """With `length_mode: total` prompts are padded to a multiple of so many tokens, as the official code does."""
 
+MOST_PARTS = 99_999
+"""Of one artifact: keys have five digits for a part's number, and records under other keys are a stranger's."""
+
 Rule = tuple[bool, str]
 
 
@@ -21,6 +24,7 @@ def first_conflict(spec: RunSpec) -> str | None:
     """Return what is wrong with the first combination of fields that cannot be, or None."""
     rules = itertools.chain(
         _texts(spec),
+        _parts(spec),
         _ancestry(spec),
         _splits(spec),
         _references(spec),
@@ -38,6 +42,15 @@ def _texts(spec: RunSpec) -> Iterator[Rule]:
     for path, text in _leaves(spec.model_dump(mode="python"), ""):
         broken = "\0" in text or (not text.isascii() and text != text.encode(errors="ignore").decode())
         yield broken, f"{path}: {text!r} holds a null character or a lone surrogate; take it out"
+
+
+def _parts(spec: RunSpec) -> Iterator[Rule]:
+    for name, parts in (
+        ("generate", spec.generate.parts),
+        ("evaluate", spec.evaluate.parts),
+        ("build", spec.build.parts),
+    ):
+        yield parts > MOST_PARTS, f"{name}.parts: {parts}, and an artifact has at most {MOST_PARTS}; set fewer"
 
 
 def _leaves(value: object, path: str) -> Iterator[tuple[str, str]]:

@@ -15,7 +15,7 @@ from typing import NamedTuple, TypeVar
 from pydantic import ValidationError
 
 from stages.contract.artifacts import ARTIFACTS, DataObject, Index, Input, Made, Part, PartRecord, Ref, parts_of
-from stages.contract.errors import ArtifactError, RetryableError, UsageError
+from stages.contract.errors import ArtifactError, NoRun, RetryableError, UsageError
 from stages.contract.packages import code_version
 from stages.contract.records import Record, first_fault, read_rows
 from stages.contract.seal import divisions, make_index, part_keys, part_under
@@ -101,7 +101,7 @@ class Run:
             return self.store.get(self.key(SPEC_KEY))
         except KeyError:
             text = f"no run {self.name!r} in {self.store.uri}; `leti-ctl runs` lists those that are there"
-            raise UsageError(text) from None
+            raise NoRun(text) from None
 
     def create(self, spec: RunSpec) -> bool:
         """Write the spec, once; return False when the run exists already.
@@ -310,10 +310,9 @@ class Run:
             return index
         found = self._read_record(ref.index_key, Index)
         if found is not None and found != index:
-            key = self.key(ref.index_key)
             raise ArtifactError(
-                f"{key} is not of the parts that are there: one of them was deleted and came out otherwise; delete the "
-                "index and resume, and `leti-ctl audit` names what was made from the old one"
+                f"{self.key(ref.index_key)} is not of the parts that are there: one of them was deleted and came out "
+                "otherwise; delete the index and resume, and `leti-ctl audit` names what was made from the old one"
             )
         return index
 

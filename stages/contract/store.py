@@ -203,7 +203,7 @@ class LocalStore(Store):
         try:
             os.link(staged, target)
         except FileExistsError:
-            return False
+            return self._is_mine(staged, target)
         except OSError as error:
             if error.errno not in NO_HARD_LINKS:
                 raise
@@ -213,6 +213,16 @@ class LocalStore(Store):
             ) from error
         _sync(target.parent)
         return True
+
+    def _is_mine(self, staged: Path, target: Path) -> bool:
+        """Whether an object that was there already is this call's: over NFS a request whose reply was lost is sent
+        again and meets its own success (link(2), BUGS). What is believed to be there from here on, is on the disk.
+        """
+        _sync(target.parent)
+        try:
+            return staged.samefile(target)
+        except FileNotFoundError:  # deleted since
+            return False
 
 
 class _Staged:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import math
 import shutil
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from stages.contract.artifacts import Input, Ref
 from stages.contract.errors import SpecError, Stopped
-from stages.contract.records import StepLog
+from stages.contract.records import StepLog, write_rows
 from stages.device import count_accelerators
 from stages.entrypoint import Job, Output, threads
 from stages.train import launch
@@ -52,6 +53,7 @@ def _train(job: Job, stop: list[int]) -> None:
     logged, state = _resume(job, checkpoints)
     trainer = _make_trainer(job, state)
     trainer.check_agreement(len(logged), "steps")
+    trainer.check_agreement(_fingerprint(logged), "checkpoints")
     job.counters["load_seconds"] = round(time.time() - job.started, 3)
     plan = make_plan(job)
     loop = _Loop(job, trainer, checkpoints, logged, stop)
@@ -176,6 +178,11 @@ def _resume(job: Job, checkpoints: Checkpoints) -> tuple[list[StepLog], Path | N
     if job.iteration and job.spec.train.keep_optimizer:
         return [], job.run.fetch(Ref("optimizer", job.iteration), job.scratch)
     return [], None
+
+
+def _fingerprint(logged: list[StepLog]) -> int:
+    """Return a number that tells two trainers' logs apart, small enough for a float to hold it."""
+    return int.from_bytes(hashlib.sha256(b"".join(write_rows(logged))).digest()[:6])
 
 
 def _make_trainer(job: Job, state: Path | None) -> Trainer:

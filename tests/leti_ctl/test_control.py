@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -136,6 +137,30 @@ def test_a_local_driver_that_is_asked_to_stop_says_how_to_go_on(run: Run, monkey
     with pytest.raises(Stopped) as stopped:
         Driver(run, run.spec, Impatient(1)).drive()
     assert shlex.split(str(stopped.value).split("`")[1]) == ["leti-ctl", "resume", "r", "--store", run.store.uri]
+
+
+def test_what_a_killed_driver_left_blocks_no_run_of_the_same_name(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LETI_NURSERY", "0")
+    monkeypatch.setenv("LETI_SCRATCH", str(tmp_path / "scratch"))
+    left = drive_nothing(run)
+    left.mkdir()  # as who is killed leaves it
+    shutil.rmtree(Path(run.store.uri) / "runs")
+    run.create(RunSpec())
+    drive_nothing(run)
+    assert left.exists(), "it could be another's by now: the number is this claim's"
+    drive_nothing(run)
+    assert list((tmp_path / "scratch").iterdir()) == []
+
+
+def drive_nothing(run: Run) -> Path:
+    """Drive a run of which all is done; return what its scratch folder was."""
+    driver = Driver(run, run.spec, Progress(1))
+    driver.done = set(driver.plan.units)
+    driver.drive()
+    assert not driver.scratch.exists()
+    return driver.scratch
 
 
 def test_a_live_process_of_this_machine_is_stopped_and_not_taken_over(run: Run) -> None:

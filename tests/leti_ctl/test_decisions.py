@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from leti_ctl.progress import PlainView
 from stages.contract.errors import ArtifactError
 from stages.contract.run import Run
 from stages.contract.spec import RunSpec
+from stages.contract.store import Entry, LocalStore
 from tests.leti_ctl.parts import finish, make_run, score
 
 
@@ -121,6 +123,24 @@ def test_nothing_is_decided_about_what_is_trained(tmp_path: Path) -> None:
     strict = specs.override(run.spec, overrides=("stop.patience=1",), iterations=None)
     assert decisions.settle(run, strict, 1) == strict
     assert decisions.settle(run, strict, 3).iterations == 3
+
+
+class Lagging(LocalStore):
+    """A store whose listings, and the sizes it takes from them, show nothing yet."""
+
+    def scan(self, prefix: str) -> Iterator[Entry]:
+        return iter(())
+
+    def size(self, key: str) -> int | None:
+        return None
+
+
+def test_what_is_trained_is_not_decided_about_for_want_of_a_listing(tmp_path: Path) -> None:
+    run = patient(tmp_path, patience=5)
+    train_and_score(run, [0.5, 0.4, 0.3], tmp_path)
+    strict = specs.override(run.spec, overrides=("stop.patience=1",), iterations=None)
+    lagging = Run(Lagging(Path(run.store.uri)), run.name)
+    assert decisions.settle(lagging, strict, 2) == strict
 
 
 def test_the_local_driver_ends_where_the_plan_step_would(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

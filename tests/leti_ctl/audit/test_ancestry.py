@@ -184,3 +184,20 @@ def test_only_an_origins_spelling_is_one(text: str, tmp_path: Path) -> None:
     assert parse_origin(text) is None
     origin = find_origin(evaluation(tmp_path))
     assert parse_origin(str(origin)) == origin
+
+
+class Guarded(LocalStore):
+    """A store whose policy keeps another team's runs from who asks."""
+
+    def get(self, key: str) -> bytes:
+        if key == "runs/scored/spec.json":
+            raise UsageError(f"store {self.uri}: AccessDenied on {key!r}")
+        return super().get(key)
+
+
+def test_a_collection_does_not_take_a_run_that_it_may_not_read_for_none(scored: Run, run_folder: Path) -> None:
+    made = Run(Guarded(run_folder.parents[1]), "made")
+    with pytest.raises(UsageError, match="AccessDenied"):
+        ancestry.claimed(made)
+    (run_folder.parent / "notes").mkdir()
+    assert ancestry.claimed(Run(scored.store, "made")) == {2: ["scored"]}

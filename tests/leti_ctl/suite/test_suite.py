@@ -8,19 +8,22 @@ import math
 import statistics
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from leti_ctl import control, presets, specs
+from leti_ctl.pipeline import plan
 from leti_ctl.suite import book, drive, results, score
 from leti_ctl.suite.book import Suite
+from leti_ctl.suite.fleet import Fleet
 from leti_ctl.suite.resolve import Resolver, Wanted, known_runs
 from leti_ctl.suite.score import Gap, Scores, Value
 from leti_ctl.suite.trial import Trial, find_sources
 from stages.contract.artifacts import Input, Ref
-from stages.contract.errors import SpecError, UsageError
+from stages.contract.errors import SpecError, StoreError, UsageError
 from stages.contract.records import Interval, Metrics
 from stages.contract.run import Run
 from stages.contract.spec import RunSpec
@@ -121,6 +124,29 @@ def test_a_checkpoint_is_scored_under_the_name_of_what_trained_it(suite: Suite) 
     assert {one.spec.model.from_iteration for one in runs[3:]} == {2}
     # In a trial of one iteration, the last stands for those it does not reach.
     assert {one.spec.model.from_iteration for one in resolved(suite, 0.01).runs.values() if one.parent} == {1}
+
+
+class Away(LocalStore):
+    """A store that is away."""
+
+    def get(self, key: str) -> bytes:
+        raise StoreError("no answer")
+
+
+def test_a_store_that_is_away_says_nothing_about_what_is_done(suite: Suite, tmp_path: Path) -> None:
+    one = next(iter(resolved(suite).runs.values()))
+    assert drive.state(LocalStore(tmp_path), one) == (0, len(plan(one.spec).units))
+    with pytest.raises(StoreError):
+        drive.state(Away(tmp_path), one)
+
+
+def test_a_score_waits_for_a_training_that_is_still_to_be_made(suite: Suite, tmp_path: Path) -> None:
+    """As it is where the store was away when the training's turn came."""
+    runs = list(resolved(suite).runs.values())
+    child = next(one for one in runs if one.parent)
+    fleet = Fleet(LocalStore(tmp_path), runs, Any, at_once=9)  # type: ignore[arg-type]
+    fleet.waiting = dict(fleet.wanted)
+    assert fleet._has_to_wait(child)
 
 
 def test_a_trial_shrinks_what_the_suite_says_down_to_a_least(suite: Suite) -> None:

@@ -76,6 +76,7 @@ CONFLICTS: list[tuple[dict[str, Any], tuple[str, ...]]] = [
     ({"task.execute_original": True}, ("task.execute_original", "hint is false", "postprocess to none")),
     ({"model.from_run": "a/b"}, ("model.from_run", "'a/b'", "leti-ctl runs")),
     ({"task.source": "a\0b"}, ("task.source", r"'a\x00b'", "null character", "take it out")),
+    ({"build.parts": 100_000}, ("build.parts", "100000", "at most 99999", "set fewer")),
     ({"generate.script": "\0"}, ("generate.script", "null character", "take it out")),
     ({"evaluate.k": []}, ("evaluate.k", "empty", "name at least one")),
     (

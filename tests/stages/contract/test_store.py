@@ -267,3 +267,17 @@ def test_a_folder_is_on_the_disk_before_anything_in_it(tmp_path: Path, monkeypat
     folders = ["", "store", "store/runs", "store/runs/a", "store/runs/a/parts"]
     assert [name for name in synced if ".staged-" not in name] == folders
     assert ".staged-" in synced[4] and len(synced) == 6
+
+
+def test_a_link_that_meets_its_own_success_has_won(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As over NFS, where the reply to the first try was lost."""
+    real = os.link
+
+    def twice(*names: Path) -> None:
+        real(*names)
+        real(*names)
+
+    monkeypatch.setattr(os, "link", twice)
+    store = LocalStore(tmp_path)
+    assert store.put_if_absent("a", b"1") and not store.put_if_absent("a", b"1")
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
