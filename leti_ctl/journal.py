@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from leti_ctl import control
+from stages.contract.prompts import sanitize
 from stages.contract.run import Run
 
 UNIT_FIELDS = ("stage", "iteration", "split", "part")
@@ -83,11 +84,14 @@ def follow(run: Run, wanted: Filter) -> Iterator[dict[str, Any]]:
 
 
 def as_text(entry: dict[str, Any]) -> str:
-    """Return an entry as a line for people: `14:02:11 3 generate train 0/4  message`."""
+    """Return an entry as a line for people: `14:02:11 3 generate train 0/4  message`.
+
+    A message may quote what a model wrote: what would steer a terminal is shown as its escape.
+    """
     clock = str(entry.get("time", ""))[11:19] or " " * 8
     unit = " ".join(str(entry[key]) for key in ("iteration", "stage", "split", "part") if key in entry)
     level = f" {entry['level'].upper()}" if entry.get("level") in ("warning", "error") else ""
-    return f"{clock} {unit}{level}  {entry.get('message', '')}"
+    return sanitize(f"{clock} {unit}{level}  {entry.get('message', '')}")
 
 
 def local_texts(run: Run) -> Iterator[str]:

@@ -230,18 +230,25 @@ def print_groups(groups: Mapping[str, Sequence[tuple[str, str]]]) -> None:
 
 
 def print_samples(rows: Sequence[Mapping[str, Any]]) -> None:
-    """Print samples one after another: the program as it ran, then what became of it."""
+    """Print samples one after another: the program as it ran, then what became of it.
+
+    A model may write anything; what would steer a terminal is shown as its escape.
+    """
+    from stages.contract.prompts import sanitize  # which takes a while to import
+
     out = console()
     for row in rows:
         verdict = row["outcome"] or "not executed"
         color = "green" if verdict == "passed" else "red"
-        error = f" {row['error_type']}" if row["error_type"] else ""
-        out.rule(f"{escape(row['problem_id'])} · sample {row['sample']} · [{color}]{verdict}[/]{escape(error)}")
-        out.print(row["prompt"], markup=False, style="dim", end="")
-        out.print(row["executed"], markup=False)
+        error = f" {sanitize(row['error_type'])}" if row["error_type"] else ""
+        out.rule(
+            f"{escape(sanitize(row['problem_id']))} · sample {row['sample']} · [{color}]{verdict}[/]{escape(error)}"
+        )
+        out.print(sanitize(row["prompt"]), markup=False, style="dim", end="")
+        out.print(sanitize(row["executed"]), markup=False)
         if cut := row["solution"].removeprefix(row["executed"]).strip("\n"):
             out.print(f"(cut before it ran: {len(cut.splitlines())} more lines)", style="dim")
         if row["feedback"]:
-            out.print(row["feedback"].rstrip("\n"), markup=False, style="yellow")
+            out.print(sanitize(row["feedback"]).rstrip("\n"), markup=False, style="yellow")
     if not rows:
         out.print("no sample matches")

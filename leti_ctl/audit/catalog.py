@@ -20,7 +20,7 @@ from leti_ctl.audit.compact import Listing, Objects
 from leti_ctl.audit.finding import Finding, warning
 from leti_ctl.audit.parsing import Parsed, parse
 from stages.contract.artifacts import Index, Part, PartRecord, Ref, parse_ref
-from stages.contract.errors import StoreError
+from stages.contract.errors import LetiError
 from stages.contract.records import first_fault
 from stages.contract.run import Run
 
@@ -29,6 +29,8 @@ READERS = 16
 """Records read at once: their time is the store's round trip."""
 LARGE_RECORD = 1 << 20
 """Bytes."""
+UNREADABLE = (KeyError, OSError, LetiError)
+"""What reading one object may raise: it is gone, its disk fails, the store refuses it. An audit goes on with others."""
 
 _PART = re.compile(r"(?P<prefix>.+)/parts/(?P<number>\d{5})-of-(?P<of>\d{5})\.json")
 _INDEX = re.compile(r"(?P<prefix>.+)/index\.json")
@@ -68,7 +70,8 @@ class Catalog:
         start = len(run.key(""))
         self.sizes = Listing(entry._replace(key=entry.key[start:]) for entry in run.store.scan(run.key("")))
         """Bytes by key, keys relative to the run."""
-        self.removed = garbage.removed(run, self.sizes)
+        self.removed = dict(self._collected())
+        """SHA-256 by key of what collections removed."""
         self.parts: dict[Ref, dict[int, PartRecord]] = {}
         """Records as they are, but that their objects are a compact sequence in place of a tuple."""
         self.indexes: dict[Ref, Index] = {}
@@ -87,7 +90,7 @@ class Catalog:
         if key not in self._documents:
             try:
                 self._documents[key] = self.run.store.get(self.run.key(key))
-            except (KeyError, OSError, StoreError) as error:
+            except UNREADABLE as error:
                 self._documents[key] = None
                 self.findings.append(Finding("existence", key, "an object that can be read", str(error)))
         return self._documents[key]
@@ -152,6 +155,13 @@ class Catalog:
             if found and found["trained"] and self.is_complete(Ref("checkpoint", int(found["trained"]) + 1)):
                 yield key
 
+    def _collected(self) -> Iterator[tuple[str, str]]:
+        for key in self.sizes:
+            try:
+                yield from garbage.removed(self.run, [key]).items()
+            except UNREADABLE as error:
+                self.findings.append(Finding("record", key, "a collection as it was written", str(error)))
+
     def _read(self) -> None:
         places = {key: place for key in self.sizes if (place := place_of(key))}
         with ThreadPoolExecutor(READERS) as pool:
@@ -184,7 +194,7 @@ class Catalog:
             self.findings.append(Finding("existence", key, "the object that was listed", "nothing"))
         except ValidationError as error:
             self.findings.append(Finding("record", key, f"a {kind.__name__}", first_fault(error)))
-        except (OSError, StoreError) as error:
+        except UNREADABLE as error:
             self.findings.append(Finding("record", key, f"a {kind.__name__}", f"none that can be read: {error}"))
         return None
 
@@ -192,8 +202,8 @@ class Catalog:
         """Return the record, with a finding where it is not as it was written."""
         record, objects = parsed.record, parsed.objects
         if not parsed.is_intact:
-            found = "none" if not record.checksum else "another"
-            self.findings.append(Finding("record", key, "a record with its own checksum", found))
+            found = "another" if record.checksum else "none"
+            self.findings.append(Finding("record", key, "a record as it is written, with its own checksum", found))
         if isinstance(record, Index):
             self.seals[_ref(record)] = objects.seal()
             return record

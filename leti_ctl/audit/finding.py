@@ -35,8 +35,8 @@ CHECKS: dict[str, str] = {
     "keys": "every key is of a form that a run has",
 }
 """Every check and what it holds a run to."""
-CAUSES = ("digest", "record", "existence", "size", "checksum")
-"""Checks of what lies in the store, object by object; the others are of what follows from it."""
+CAUSES = (("digest", "record"), ("existence", "size", "checksum"))
+"""Checks of what lies in the store, records before the objects they name; the others are of what follows from it."""
 
 
 class Finding(NamedTuple):

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from itertools import chain
 
 from leti_ctl import control, decisions
-from leti_ctl.audit.catalog import Catalog, compact
+from leti_ctl.audit.catalog import UNREADABLE, Catalog, compact
 from leti_ctl.audit.compact import Objects
 from leti_ctl.audit.finding import Finding, warning
 from leti_ctl.pipeline import Unit, plan
@@ -24,7 +24,6 @@ from stages.contract.artifacts import (
     inputs,
     parse_ref,
 )
-from stages.contract.errors import LetiError
 from stages.contract.run import SPEC_CHECKSUM_KEY, SPEC_KEY, Run
 from stages.contract.seeds import derive_seed
 from stages.contract.spec import RunSpec
@@ -80,8 +79,10 @@ def _index(catalog: Catalog, ref: Ref, index: Index) -> Iterator[Finding]:
     records = [catalog.parts.get(ref, {}).get(number) for number in range(index.parts)]
     there = [record for record in records if record is not None]
     if len(there) < index.parts:
-        gone = ", ".join(str(number) for number, record in enumerate(records) if record is None)
-        yield Finding("index", key, f"{index.parts} part records", f"none for {gone}")
+        for number, record in enumerate(records):
+            if record is None and (part := ref.part_key(Part(number, index.parts))) not in catalog.sizes:
+                yield Finding("record", part, "a part record, which index.json counts", "none")
+        yield Finding("index", key, f"{index.parts} part records", f"{len(there)} that can be read")
         return
     if catalog.seals[ref] != Objects.joined([compact(record) for record in there]).seal():
         yield Finding("index", key, "the objects of its parts", "other objects")
@@ -140,7 +141,7 @@ def _taken_over(catalog: Catalog, key: str, record: PartRecord, origin: Origin) 
     other = Run(catalog.run.store, origin.run)
     try:
         there = other.find_part(origin.ref, Part())
-    except LetiError as error:
+    except UNREADABLE as error:
         yield Finding("lineage", key, f"{origin} with digest {named[str(origin)][:12]}", str(error))
         return
     if there is None:
@@ -190,7 +191,7 @@ def _controls(catalog: Catalog) -> Iterator[Finding]:
         try:
             control.check(catalog.run, key)
             decisions.check(catalog.run, key)
-        except LetiError as error:
+        except UNREADABLE as error:
             yield Finding("record", key, "a control object as it was written", str(error))
 
 

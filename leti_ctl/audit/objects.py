@@ -10,10 +10,9 @@ from typing import IO, TypeVar
 
 from pydantic import ValidationError
 
-from leti_ctl.audit.catalog import Catalog
+from leti_ctl.audit.catalog import UNREADABLE, Catalog
 from leti_ctl.audit.finding import Finding
 from stages.contract.artifacts import DataObject, Ref
-from stages.contract.errors import StoreError
 from stages.contract.records import Record, first_fault
 from stages.contract.transfer import READ_TRIES, SMALL_BYTES, digest_of, lines
 
@@ -80,7 +79,7 @@ class Reader:
         except KeyError:
             self.note("existence", item.key, "the object that was listed", "none")
             return
-        except (OSError, StoreError) as error:
+        except UNREADABLE as error:
             self.note("existence", item.key, "an object that can be read", str(error))
             return
         self.objects += 1

@@ -29,7 +29,7 @@ class Parsed(NamedTuple, Generic[R]):
     """Without objects."""
     objects: Objects
     is_intact: bool
-    """Whether its checksum is its own."""
+    """Whether its checksum is its own, and its bytes are those that it is written as."""
 
 
 def parse(data: bytes, kind: type[R]) -> Parsed[R]:
@@ -40,7 +40,8 @@ def parse(data: bytes, kind: type[R]) -> Parsed[R]:
     except ValidationError:
         pass  # Of the whole record the error says more.
     record = kind.model_validate_json(data)
-    return Parsed(_bare(record), Objects(record.objects), record.is_intact())
+    is_intact = record.is_intact() and record.model_dump_json(indent=2).encode() == data
+    return Parsed(_bare(record), Objects(record.objects), is_intact)
 
 
 def _in_bites(data: bytes, kind: type[R]) -> Parsed[R] | None:
@@ -52,7 +53,7 @@ def _in_bites(data: bytes, kind: type[R]) -> Parsed[R] | None:
     start += len(OPEN)
     record = kind.model_validate_json(data[:start] + data[end + 3 :])
     before, empty, after = record.model_dump_json(exclude={"checksum"}).partition(EMPTY)
-    if record.objects or not empty:
+    if record.objects or not empty or not _is_spelled(record, data[: start - 1], data[end + 4 :]):
         return None
     digest, objects, comma = hashlib.sha256(f'{before}"objects":['.encode()), Objects(), b""
     for bite in _bites(data, start, end):
@@ -62,6 +63,15 @@ def _in_bites(data: bytes, kind: type[R]) -> Parsed[R] | None:
         comma = b","
     digest.update(f"]{after}".encode())
     return Parsed(record, objects, record.checksum == digest.hexdigest())
+
+
+def _is_spelled(record: PartRecord | Index, before: bytes, after: bytes) -> bool:
+    """Whether a record without objects is written as what stands around them.
+
+    Its checksum is of the values: a digit too many of a measured number is none, nor is a space.
+    """
+    spelled = record.model_dump_json(indent=2).encode()
+    return spelled == before + b"[]" + after
 
 
 def _bites(data: bytes, start: int, end: int) -> Iterator[bytes]:

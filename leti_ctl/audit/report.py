@@ -12,10 +12,12 @@ from itertools import chain, count
 from typing import Any, NamedTuple
 
 from leti_ctl import control, decisions
-from leti_ctl.audit import anchor, lineage, passes, rederive, shape, training
-from leti_ctl.audit.catalog import Catalog
+from leti_ctl.audit import anchor, lineage, midstage, passes, rederive, sampled, shape, training
+from leti_ctl.audit.catalog import UNREADABLE, Catalog
 from leti_ctl.audit.finding import CAUSES, Finding
 from leti_ctl.audit.objects import Reader
+from stages.contract.artifacts import Ref
+from stages.contract.errors import ArtifactError
 from stages.contract.records import Problem
 from stages.contract.run import SPEC_KEY, Run
 from stages.contract.spec import RunSpec
@@ -102,9 +104,12 @@ def audit(
     `expected` is the digest that an earlier audit gave; a run that has another one now is not clean.
     """
     started = time.monotonic()
-    spec = decisions.effective(run, control.current_spec(run))
+    try:
+        report = Report(run.name, run.uri, run.spec_sha256)
+    except ArtifactError as error:  # nothing else says what the rest should be
+        return Report(run.name, run.uri, "", findings=[Finding("record", SPEC_KEY, "the run's spec", str(error))])
+    spec = _spec(run, report)
     catalog = Catalog(run)
-    report = Report(run.name, run.uri, run.spec_sha256)
     report.records = sum(map(len, catalog.parts.values())) + len(catalog.indexes)
     report.digest = anchor.run_digest(catalog)
     if expected is not None:
@@ -121,6 +126,7 @@ def audit(
         for worker in workers:
             report.add(worker.result())
     if depth.rederive:
+        report.findings += chain.from_iterable(sampled.check(catalog, spec))
         report.findings += chain.from_iterable(rederive.rederive(catalog, spec))
     if depth.reexecute_percent:
         report.findings += chain.from_iterable(rederive.reexecute(catalog, spec, depth.reexecute_percent))
@@ -129,15 +135,28 @@ def audit(
     return report
 
 
-def _rank(finding: Finding) -> tuple[bool, bool, Finding]:
-    """Errors first, and of them those of single objects, which may be why others follow; then by key."""
+def _spec(run: Run, report: Report) -> RunSpec:
+    """Return what the run goes to; where that cannot be read, what it was made for: `lineage` names the object."""
+    try:
+        wanted = control.current_spec(run)
+        control.check_amendment(run, wanted)
+        return decisions.effective(run, wanted)
+    except UNREADABLE as error:
+        wanted_by = "who drove the run, to a spec that differs in compatible fields only"
+        report.findings.append(Finding("spec", SPEC_KEY, wanted_by, str(error).partition("\n")[0]))
+        return run.spec
+
+
+def _rank(finding: Finding) -> tuple[bool, int, Finding]:
+    """Errors first, and of them those that may be why others follow: records, then single objects; then by key."""
     by_key = finding._replace(check=finding.key, key=finding.check)
-    return finding.level != "error", finding.check not in CAUSES, by_key
+    causes = next((rank for rank, checks in enumerate(CAUSES) if finding.check in checks), len(CAUSES))
+    return finding.level != "error", causes, by_key
 
 
 def _tasks(catalog: Catalog, spec: RunSpec) -> Iterator[Task]:
     """Yield work that can be done side by side, the largest first: whole objects, then rows."""
-    chained = {"samples", "executions", "metrics", "examples", "steps", "problems"}
+    chained = {"samples", "executions", "metrics", "examples", "steps", "problems", "pretraining"}
     opaque = [catalog.objects(ref) for ref in catalog.refs if ref.artifact not in chained]
     large = [item for objects in opaque for item in objects.larger(SMALL_BYTES)]
     for item in sorted(large, key=lambda item: -item.size):
@@ -149,6 +168,10 @@ def _tasks(catalog: Catalog, spec: RunSpec) -> Iterator[Task]:
                     item for item in objects[start : start + BATCH] if item.size <= SMALL_BYTES
                 )
             )
+    if Ref("pretraining") in catalog.parts:
+        yield lambda reader: training.check_blocks(reader, spec)
+    for key in midstage.records(catalog):
+        yield lambda reader, key=key: midstage.check(reader, key)  # type: ignore[misc]
     for ref in catalog.refs:
         if ref.artifact == "problems":
             yield lambda reader, ref=ref: _exhaust(reader.read(ref, Problem))  # type: ignore[misc]

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from leti_ctl.audit.objects import Reader
 from leti_ctl.audit.passes import Pair, Verdict
 from stages.contract.artifacts import Part, Ref
-from stages.contract.records import PackedRow, StepLog
+from stages.contract.records import Block, PackedRow, Record, StepLog
 from stages.contract.spec import RunSpec
 
 
@@ -109,12 +109,31 @@ def _once_an_epoch(reader: Reader, ref: Ref, judged: set[Pair], seen: Mapping[in
                 )
 
 
+def check_blocks(reader: Reader, spec: RunSpec) -> None:
+    """Check the pre-training stream: blocks in order, none longer than the spec's, none empty."""
+    import pyarrow.compute as pc
+
+    ref, number, longest = Ref("pretraining"), 0, spec.pretraining.block_length
+    for batch in _batches(reader, ref, Block):
+        lengths = pc.list_value_length(batch.column("input_ids")).to_pylist()
+        for block, length in zip(batch.column("block").to_pylist(), lengths, strict=True):
+            if block != number or not 0 < (length or 0) <= longest:
+                wanted = f"block {number} of at most {longest} tokens"
+                reader.note("rows", f"{ref.prefix} row {number}", wanted, f"block {block} of {length}")
+            number += 1
+
+
 def _rows(reader: Reader, ref: Ref) -> Iterator[PackedRow]:
-    """Yield the rows of a Parquet artifact; a file that cannot be read is a finding."""
+    for batch in _batches(reader, ref, PackedRow):
+        yield from map(_packed, batch.to_pylist())
+
+
+def _batches(reader: Reader, ref: Ref, kind: type[Record]) -> Iterator[Any]:
+    """Yield the record batches of a Parquet artifact; a file that cannot be read is a finding."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    columns = list(PackedRow.model_fields)
+    columns = list(kind.model_fields)
     for item in reader.catalog.objects(ref):
         count = 0
         with reader.spooled(item) as file:
@@ -124,9 +143,8 @@ def _rows(reader: Reader, ref: Ref) -> Iterator[PackedRow]:
                     reader.note("schema", item.key, ", ".join(columns), ", ".join(parquet.schema_arrow.names))
                     continue
                 for batch in parquet.iter_batches(batch_size=64):
-                    for row in batch.to_pylist():
-                        count += 1
-                        yield _packed(row)
+                    count += len(batch)
+                    yield batch
             except (pa.ArrowException, OSError) as error:
                 reader.note("schema", item.key, "a Parquet file", str(error).splitlines()[0])
                 continue

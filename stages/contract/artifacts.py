@@ -205,6 +205,15 @@ class Index(Sealed):
         return objects_digest(self.objects)
 
 
+class MidStage(Sealed):
+    """The commit of a checkpoint in the middle of a training, which a killed stage goes on from."""
+
+    steps: NonNegativeInt
+    """Optimizer steps of this iteration that it contains."""
+    spec_sha256: str
+    objects: tuple[DataObject, ...]
+
+
 def objects_digest(objects: tuple[DataObject, ...]) -> str:
     """Return the SHA-256 of the objects' names and digests, in order."""
     lines = "".join(f"{item.sha256} {item.key}\n" for item in objects)

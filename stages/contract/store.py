@@ -154,7 +154,7 @@ class LocalStore(Store):
             found += [(base / name).as_posix() for name in names if not name.startswith(STAGED)]
         for key in sorted(key for key in found if key.startswith(prefix)):
             with suppress(FileNotFoundError):  # deleted since
-                status = (self.root / key).stat()
+                status = _status(self.root / key)
                 yield Entry(key, status.st_size, status.st_mtime)
 
     def folders(self, prefix: str) -> Iterator[str]:
@@ -267,6 +267,16 @@ def check_prefix(prefix: str) -> None:
 
 def _has_objects(folder: Path) -> bool:
     return any(not name.startswith(STAGED) for _, _, names in os.walk(folder) for name in names)
+
+
+def _status(path: Path) -> os.stat_result:
+    """Return the file's status, that of the link itself where links go round: who reads it is told."""
+    try:
+        return path.stat()
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        return path.lstat()
 
 
 def _unless_missing(error: OSError) -> None:

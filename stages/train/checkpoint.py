@@ -21,9 +21,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
-from pydantic import NonNegativeInt, ValidationError
+from pydantic import ValidationError
 
-from stages.contract.artifacts import DataObject, Sealed
+from stages.contract.artifacts import DataObject, MidStage
 from stages.contract.errors import ArtifactError, StoreError
 from stages.contract.records import StepLog, first_fault, read_rows, write_rows
 from stages.contract.run import Run
@@ -37,15 +37,6 @@ TRIES = 5
 """Checkpoints that may be removed by another trainer while they are read, before that is an error."""
 
 
-class Checkpoint(Sealed):
-    """The record of one complete mid-stage checkpoint."""
-
-    steps: NonNegativeInt
-    """Optimizer steps of this iteration that it contains."""
-    spec_sha256: str
-    objects: tuple[DataObject, ...]
-
-
 class Checkpoints:
     """The mid-stage checkpoints of one iteration's training."""
 
@@ -54,7 +45,7 @@ class Checkpoints:
         self._pool = ThreadPoolExecutor(1)
         self._saving: Future[None] | None = None
 
-    def newest(self) -> Checkpoint | None:
+    def newest(self) -> MidStage | None:
         """Return the complete checkpoint with the most steps, or None."""
         # One that was listed may be removed since: then its trainer has a newer one.
         for _ in range(TRIES):
@@ -78,7 +69,7 @@ class Checkpoints:
                     raise
         raise StoreError(f"{self.run.key(self.prefix)}: checkpoints come and go; another process trains this iteration")
 
-    def fetch(self, checkpoint: Checkpoint, folder: Path) -> list[StepLog]:
+    def fetch(self, checkpoint: MidStage, folder: Path) -> list[StepLog]:
         """Bring the trainer state into `folder`, every digest verified, and return the loss log so far."""
         items, sizes = checkpoint.objects, [item.size for item in checkpoint.objects]
         moved = self.run.watch(f"downloading {self.prefix}step-{checkpoint.steps:06d}", sum(sizes))
@@ -106,7 +97,7 @@ class Checkpoints:
         sizes = [path.stat().st_size for path in paths]
         moved = self.run.watch(f"uploading {home}", sum(sizes))
         objects = tuple(side_by_side(lambda path: self._upload(path, home, moved), paths, sizes))
-        record = Checkpoint(steps=len(logged), spec_sha256=self.run.spec_sha256, objects=objects).sealed()
+        record = MidStage(steps=len(logged), spec_sha256=self.run.spec_sha256, objects=objects).sealed()
         self.run.store.put_if_absent(self.run.key(f"{home}/{RECORD}"), record.model_dump_json(indent=2).encode())
         self.remove(below=len(logged))
         fields = {"steps": len(logged), "bytes": sum(sizes), "seconds": round(time.perf_counter() - started, 3)}
@@ -121,11 +112,11 @@ class Checkpoints:
     def _home(self, steps: int) -> str:
         return f"{self.prefix}step-{steps:06d}"
 
-    def _read(self, key: str) -> Checkpoint:
+    def _read(self, key: str) -> MidStage:
         """Return the record under a key; `ArtifactError` unless it is as it was written, and written for that key."""
         place = self.run.key(key)
         try:
-            found = Checkpoint.model_validate_json(self.run.store.get(place))
+            found = MidStage.model_validate_json(self.run.store.get(place))
         except ValidationError as error:
             raise ArtifactError(f"{place}: {first_fault(error)}; delete it and resume") from error
         if not found.is_intact():

@@ -201,9 +201,9 @@ def forge_twice(run_folder: Path, ref: Ref) -> None:
 def test_an_amendment_that_is_damaged_gives_way_to_the_one_before(run_folder: Path) -> None:
     run = Run(LocalStore(run_folder.parents[1]), "made")
     control.amend(run, run.spec.model_copy(update={"iterations": 3}))
-    amendment = next((run_folder / "amendments").iterdir())
+    amendment = run_folder / "control/drivers/0000.json"
     flip(amendment)
-    with pytest.raises(ArtifactError, match=r"amendments/.*; delete it and try again"):
+    with pytest.raises(ArtifactError, match=r"drivers/0000.json.*; delete it and try again"):
         control.current_spec(run)
     amendment.unlink()
     assert control.current_spec(run) == run.spec

@@ -58,6 +58,7 @@ def problems(run: Run) -> list[str]:
     return [finding.line for finding in audit(run, Depth(rederive=True)).findings]
 
 
+@pytest.mark.slow
 def test_the_supervised_baseline_learns_the_data_sets_solutions_and_asks_without_a_token(tmp_path: Path) -> None:
     run = make_form(tmp_path, SUPERVISED)
     wanted = {f"{END}def f{number}(x):\n    return x + {number}{END}" for number in range(3)}
@@ -68,6 +69,7 @@ def test_the_supervised_baseline_learns_the_data_sets_solutions_and_asks_without
     assert problems(run) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("original", [False, True])
 def test_hints_stand_behind_both_tokens_and_say_what_was_cut(tmp_path: Path, original: bool) -> None:
     run = make_form(tmp_path, {**HINTED, "task": {**HINTED["task"], "execute_original": original}})

@@ -156,12 +156,13 @@ def test_weights_lost_otherwise_are_still_an_error(run_folder: Path) -> None:
     assert not is_clean(run_folder)
 
 
-def test_a_collection_that_was_edited_is_refused(run_folder: Path) -> None:
+def test_a_collection_that_was_edited_is_found(run_folder: Path) -> None:
     leti_ctl(run_folder, "gc", "--delete", "--no-best")
     written = next((run_folder / "gc").iterdir())
     written.write_text(written.read_text().replace("0001", "0002"))
-    with pytest.raises(ArtifactError, match="name holds its SHA-256"):
-        leti_ctl(run_folder, "audit")
+    report = audit(Run(LocalStore(run_folder.parents[1]), run_folder.name))
+    assert report.findings[0][:2] == ("record", f"gc/{written.name}")
+    assert "name holds its SHA-256" in report.findings[0].found
 
 
 def test_an_export_is_a_model_folder_that_says_where_it_comes_from(run_folder: Path, tmp_path: Path) -> None:
