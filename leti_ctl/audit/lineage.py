@@ -54,9 +54,8 @@ def _specs(catalog: Catalog, spec: RunSpec) -> Iterator[Finding]:
     yield from _spec_document(catalog)
     wanted = catalog.run.spec_sha256
     for ref in catalog.refs:
-        named = {
-            f"{ref.prefix}/parts/{number:05d}": one.spec_sha256 for number, one in catalog.parts.get(ref, {}).items()
-        }
+        records = catalog.parts.get(ref, {})
+        named = {ref.part_key(Part(number, one.parts)): one.spec_sha256 for number, one in records.items()}
         if ref in catalog.indexes:
             named[f"{ref.prefix}/index.json"] = catalog.indexes[ref].spec_sha256
         for key, found in named.items():
