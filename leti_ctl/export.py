@@ -81,10 +81,7 @@ def card(run: Run, iteration: int, told: dict[str, Any]) -> str:
 
 # {run.name}, checkpoint {iteration}
 
-Fine-tuned from `{spec.model.source}` on {spec.task.name} with LETI (Learning from Textual Interactions, arXiv
-2305.10314): {iteration} iterations of generating solutions, executing them, and training on the outcome and its
-textual feedback{_origin(spec)}.
-Prompts of training began with `{spec.model.tokens.good}`; begin them so for the best solutions.
+{_what(spec, iteration)}
 
 ## Scores
 
@@ -146,6 +143,23 @@ def _metadata(run: Run, spec: RunSpec, rows: list[dict[str, Any]], iteration: in
 
 def _began(told: dict[str, Any]) -> str:
     return "\n".join(f"- `{each['ref']}`, SHA-256 `{each['sha256']}`" for each in bases(told))
+
+
+def _what(spec: RunSpec, iteration: int) -> str:
+    """Return what was done to the model, and how to ask it."""
+    leti = "LETI (Learning from Textual Interactions, arXiv\n2305.10314)"
+    if iteration == 0 and spec.model.from_run is None:
+        return (
+            f"`{spec.model.source}` as a run on {spec.task.name} with {leti} began with it: the four special tokens\n"
+            "are added to its vocabulary, and nothing is trained yet."
+        )
+    iterations = f"{iteration} iteration{'' if iteration == 1 else 's'}"
+    asked = f"Prompts of training began with `{spec.model.tokens.good}`; begin them so for the best solutions."
+    return (
+        f"Fine-tuned from `{spec.model.source}` on {spec.task.name} with {leti}: {iterations} of generating solutions, "
+        "executing them, and training on the outcome and its\n"
+        f"textual feedback{_origin(spec)}." + ("" if spec.build.form == "supervised" else f"\n{asked}")
+    )
 
 
 def _origin(spec: RunSpec) -> str:

@@ -12,7 +12,11 @@ SHOWN = 50
 
 @click.command()
 @click.argument("run")
-@click.option("--deep", is_flag=True, help="Also build the training rows and score again, and compare the bytes.")
+@click.option(
+    "--deep",
+    is_flag=True,
+    help="Also build the training rows and score again, compare the bytes, and spell out what was sampled.",
+)
 @click.option(
     "--re-execute",
     "percent",
@@ -34,8 +38,8 @@ def audit(run: str, deep: bool, percent: float, expect: str | None, store_uri: s
     Reads everything and writes nothing. Exit code 0: clean; 1: errors were found, each with its key, what was expected
     and what was found. Warnings (garbage of killed writers, work not done yet) leave a run clean.
 
-    The digest it prints pins the run. Note it where the store's writers cannot change it: a forger who makes every
-    record fit again is found by --expect and by nothing else.
+    The digest it prints pins the run. Note it where the store's writers cannot change it: of a forger who makes every
+    record fit again --deep and --re-execute 100 find what follows from something else, and --expect finds all.
     """
     import json
     import sys

@@ -119,6 +119,7 @@ def download(
         except BaseException:
             staged.unlink()
             raise
+    staged.chmod(0o644)  # temporary files are their owner's alone
     staged.replace(path)
 
 

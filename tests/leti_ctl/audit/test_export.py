@@ -145,6 +145,7 @@ def test_the_hub_reads_the_card_and_its_scores(exported: Path) -> None:
     assert set(results) == {"pass@1", "pass@2"} and results["pass@2"] == 1.0
 
 
+@pytest.mark.slow
 def test_an_exported_model_is_loaded_and_generates(tmp_path: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 

@@ -172,10 +172,17 @@ def test_an_export_is_a_model_folder_that_says_where_it_comes_from(run_folder: P
     assert {"config.json", "tokenizer.json", "model.safetensors", "README.md", "leti-lineage.json"} <= {
         path.name for path in out.iterdir()
     }
+    assert {path.stat().st_mode & 0o777 for path in out.iterdir()} == {0o644}
     card = (out / "README.md").read_text()
     assert "base_model: HuggingFaceTB/SmolLM2-135M-Instruct" in card
     assert "| 2 (this) |" in card
     assert json.loads((out / "leti-lineage.json").read_text())["ref"] == "iterations/0002/checkpoint"
+
+
+def test_the_card_of_what_a_run_began_with_claims_no_training(run_folder: Path, tmp_path: Path) -> None:
+    leti_ctl(run_folder, "export", "--iteration", "0", "--out", str(tmp_path / "out"))
+    card = (tmp_path / "out/README.md").read_text()
+    assert "nothing is trained yet" in card and "Fine-tuned" not in card and "Prompts of training" not in card
 
 
 def test_an_export_never_writes_over_anything_and_verifies_what_it_copies(run_folder: Path, tmp_path: Path) -> None:

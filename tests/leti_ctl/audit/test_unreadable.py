@@ -162,7 +162,7 @@ def test_token_ids_of_another_text_are_found(run_folder: Path) -> None:
 @pytest.mark.parametrize("numbers", [[0, 1, 2], [0, 2, 1]])
 def test_blocks_of_the_pre_training_stream_are_counted(numbers: list[int], tmp_path: Path) -> None:
     run = Run(LocalStore(tmp_path / "store"), "made")
-    run.create(RunSpec())
+    run.create(RunSpec.model_validate({"pretraining": {"block_length": 2}}))
     path = tmp_path / "rows.parquet"
     ids = pa.array([[1, 2]] * 3, pa.list_(pa.int32()))
     pq.write_table(pa.table({"block": pa.array(numbers, pa.int64()), "input_ids": ids}), path)
