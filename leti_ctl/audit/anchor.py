@@ -42,7 +42,7 @@ def compare(catalog: Catalog, expected: str, found: str) -> Iterator[Finding]:
     """Yield a finding when the run is not the one that the expected digest is of."""
     if expected != found:
         records = f"{len(catalog.written)} part records"
-        yield Finding("digest", SPEC_KEY, f"the run with digest {expected}", f"{found} of its spec and {records}")
+        yield Finding("digest", catalog.run.name, f"the run with digest {expected}", f"{found} of its spec and {records}")
 
 
 def _documents(catalog: Catalog) -> Iterator[tuple[str, str]]:
