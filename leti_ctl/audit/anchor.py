@@ -41,8 +41,8 @@ def check_form(text: str) -> str:
 def compare(catalog: Catalog, expected: str, found: str) -> Iterator[Finding]:
     """Yield a finding when the run is not the one that the expected digest is of."""
     if expected != found:
-        records = f"{len(catalog.written)} part records"
-        yield Finding("digest", catalog.run.name, f"the run with digest {expected}", f"{found} of its spec and {records}")
+        told = f"{found} of its spec and {len(catalog.written)} part records"
+        yield Finding("digest", catalog.run.name, f"the run with digest {expected}", told)
 
 
 def _documents(catalog: Catalog) -> Iterator[tuple[str, str]]:
