@@ -17,7 +17,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import NamedTuple
@@ -214,11 +214,10 @@ class FaultyS3:
     def forward(self, method: str, target: str, headers: dict[str, str], body: bytes) -> Reply:
         """Return what the server behind answers."""
         self.keys += re.findall("Credential=([^/]*)/", headers.get("Authorization", ""))
-        connection = http.client.HTTPConnection(self.behind, timeout=60)
-        connection.request(method, target, body, headers)
-        answer = connection.getresponse()
-        data = answer.read()
-        connection.close()
+        with closing(http.client.HTTPConnection(self.behind, timeout=60)) as connection:
+            connection.request(method, target, body, headers)
+            answer = connection.getresponse()
+            data = answer.read()
         if method == "PUT" and answer.status == 200 and "?" not in target:
             self.newest = [*self.newest[-LAG + 1 :], target.split("/", 2)[-1]]
         kept = {name: value for name, value in answer.getheaders() if name.lower() not in HOP}

@@ -9,6 +9,7 @@ import json
 import math
 import random
 import tempfile
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from leti_ctl.pipeline import Unit, plan
+from leti_ctl.reader import packed_rows
 from stages.build.stage import build
 from stages.contract.artifacts import Input, Made, Ref, inputs, parse_ref
 from stages.contract.records import Problem, Sample, StepLog
@@ -212,7 +214,11 @@ def _train(job: Job, scene: Scene) -> None:
     wanted = inputs("train", job.spec, iteration=job.iteration, split="train")
     lineage = tuple(job.run.input(found[0]) for text in wanted if (found := parse_ref(text)))
     chance = random.Random(f"{scene.name} {job.iteration} {scene.seed}")
-    steps = [_step(job.iteration * scene.problems + number, number, chance) for number in range(scene.problems)]
+    before = job.iteration * scene.problems
+    targets: Counter[int] = Counter()
+    for row in packed_rows(job.run, Ref("examples", job.iteration)):
+        targets[row.step] += sum(row.loss_mask)
+    steps = [_step(before + number, number, targets[number], chance) for number in sorted(targets)]
     tokens = sum(step.num_targets for step in steps)
     job.counters |= {"tokens": tokens * 50, "train_seconds": SECONDS["train"] * 0.9, "accelerators": 1.0}
     job.commit_rows(job.outputs[0], steps, inputs=lineage, targets=tokens)
@@ -223,9 +229,9 @@ def _train(job: Job, scene: Scene) -> None:
     _commit_model(job, lineage, steps=len(steps))
 
 
-def _step(count: int, number: int, chance: random.Random) -> StepLog:
+def _step(count: int, number: int, targets: int, chance: random.Random) -> StepLog:
     loss = 0.9 + 1.6 * math.exp(-count / 60) + chance.gauss(0, 0.05)
-    return StepLog(step=number, stream="fcft", loss=loss, num_targets=900, learning_rate=1e-5)
+    return StepLog(step=number, stream="fcft", loss=loss, num_targets=targets, learning_rate=1e-5)
 
 
 def _commit_model(job: Job, lineage: tuple[Input, ...], **facts: int) -> None:
