@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import logging
 import os
 import shutil
 import signal
@@ -31,6 +32,7 @@ from stages.contract.errors import LetiError, RetryableError, Stopped
 from stages.contract.run import Run
 from stages.contract.spec import RunSpec
 
+log = logging.getLogger("leti.local")
 SLOTS: dict[Load, int] = {"accelerator": 1, "sandbox": 1, "light": 2}
 ATTEMPTS = 3
 POLL_SECONDS = 0.1
@@ -239,12 +241,16 @@ class Driver:
         # All have ended before any log is sent: a store that is away keeps none of them at work.
         logs = [process.log for process in self.running.values()]
         self.running.clear()
-        for log in logs:
-            self._keep_log(log)
+        for path in logs:
+            self._keep_log(path)
 
-    def _keep_log(self, log: Path) -> None:
+    def _keep_log(self, path: Path) -> None:
+        """Send a log to a remote store. One that cannot be sent fails no unit, and hides no unit's error."""
         if self.run.store.local_path(self.run.key("logs")) is None:
-            self.run.store.upload(self.run.key(f"logs/{log.name}"), log)
+            try:
+                self.run.store.upload(self.run.key(f"logs/{path.name}"), path)
+            except LetiError as error:
+                log.warning("%s is not in the store's logs: %s", path.name, error)
 
 
 def _kill_group(pid: int, number: signal.Signals) -> None:

@@ -16,7 +16,7 @@ from leti_ctl import control, steps, summary
 from leti_ctl.backends.local import Driver
 from leti_ctl.pipeline import Unit
 from leti_ctl.suite.drive import Progress
-from stages.contract.errors import ArtifactError, Stopped, UsageError
+from stages.contract.errors import ArtifactError, LetiError, Stopped, UsageError
 from stages.contract.run import Run
 from stages.contract.spec import RunSpec
 from stages.contract.store import LocalStore, open_store
@@ -350,3 +350,17 @@ def test_a_cut_control_object_is_one_clear_line(run: Run, key: str) -> None:
         control.find_driver(run)
         control.current_spec(run)
         control.failures(run)
+
+
+@pytest.mark.slow
+def test_a_log_that_the_store_refuses_hides_no_units_error(
+    s3_server: S3Server, s3_uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LETI_NURSERY", "0")
+    run = Run(open_store(s3_uri), "r")
+    spec = RunSpec.model_validate({"model": {"source": str(tmp_path / "nowhere")}, "task": {"name": "basics"}})
+    run.create(spec)
+    s3_server.faults = [Fault("PUT", "/logs/", "403 Forbidden", "AccessDenied", times=100)]
+    with pytest.raises(LetiError, match=r"prepare failed: .*nowhere"):
+        Driver(run, spec, Progress(1)).drive()
+    assert [failure.unit for failure in control.failures(run)] == ["prepare"]
