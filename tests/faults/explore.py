@@ -108,7 +108,7 @@ class Replayed(Store):
         return iter(())
 
     def discard(self, leftover: Leftover) -> None:
-        raise NotImplementedError
+        raise AssertionError(f"{leftover} was listed nowhere")
 
     def _ask(self, op: Op) -> Any:
         with self._lock:

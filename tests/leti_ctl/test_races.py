@@ -8,10 +8,9 @@ versions did is tried by the same checks at the end, which must find it.
 from __future__ import annotations
 
 import hashlib
-import json
 import platform
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import cache, partial
 from pathlib import Path
 
@@ -26,8 +25,9 @@ from stages.contract.errors import Stopped, UsageError
 from stages.contract.records import write_rows
 from stages.contract.run import Commit, Run
 from stages.contract.spec import RunSpec
-from stages.contract.store import Entry, Leftover, Moved, Store
+from stages.contract.store import Store
 from tests.faults.explore import Ended, Explorer, Found, Log, Memory, Objects, State, Violation, Weather, Work
+from tests.faults.timeless import Timeless
 from tests.stages.contract.parts import MADE, PROBLEMS, problem
 
 pytestmark = pytest.mark.slow
@@ -36,42 +36,6 @@ CLAIM = re.compile(r"runs/r/control/drivers/(\d{4})\.json")
 END = re.compile(r"runs/r/control/drivers/(\d{4})/ends/\d{4}\.json")
 FAIR, LAG = Weather(), Weather(lag=True)
 HOST = "leti/r-0"
-
-
-class Timeless(Store):
-    """A store to which all that is written was written at the same time, so that equal states are equal."""
-
-    def __init__(self, inner: Store) -> None:
-        self.inner, self.uri = inner, inner.uri
-
-    def stream(self, key: str) -> Iterator[bytes]:
-        return self.inner.stream(key)
-
-    def put_if_absent(self, key: str, data: bytes) -> bool:
-        if "/control/" in key:
-            document = re.sub(rb"20\d\d-\d\d-\d\dT[\d:.]+\+00:00", b"then", data)
-            data = json.dumps(
-                {name: value for name, value in json.loads(document).items() if name != "checksum"}
-            ).encode()
-        return self.inner.put_if_absent(key, data)
-
-    def upload(self, key: str, path: Path, moved: Moved = lambda _: None) -> None:
-        self.inner.upload(key, path, moved)
-
-    def scan(self, prefix: str) -> Iterator[Entry]:
-        return self.inner.scan(prefix)
-
-    def size(self, key: str) -> int | None:
-        return self.inner.size(key)
-
-    def delete(self, key: str) -> None:
-        self.inner.delete(key)
-
-    def leftovers(self, prefix: str) -> Iterator[Leftover]:
-        return self.inner.leftovers(prefix)
-
-    def discard(self, leftover: Leftover) -> None:
-        self.inner.discard(leftover)
 
 
 def run_in(store: Store) -> Run:
