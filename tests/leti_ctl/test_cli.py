@@ -96,7 +96,7 @@ def test_a_mistake_is_one_line_and_an_exit_code(
 
 def test_under_json_a_failure_is_json_too(tmp_path: Path) -> None:
     found = leti_ctl("status", "nope", "--json", cwd=tmp_path)
-    assert json.loads(found.stdout)["error"]["kind"] == "UsageError"
+    assert json.loads(found.stdout)["error"]["kind"] == "NoRun"
     assert found.returncode == 2
 
 

@@ -155,7 +155,7 @@ def test_an_error_is_one_line_and_its_own_exit_code(name: str, code: int, run: R
 
 def test_every_error_has_its_code_and_only_retryable_ones_say_retry() -> None:
     members = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, LetiError)]
-    assert len(members) == 10
+    assert len(members) == 11
     for kind in members:
         assert (kind.exit_code == 75) == issubclass(kind, RetryableError)
         assert 0 < kind.exit_code < 256
