@@ -8,6 +8,7 @@ import hmac
 import io
 import itertools
 import threading
+import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -128,6 +129,7 @@ def _altered(environ: dict[str, Any]) -> str | None:
     body: bytes = environ["wsgi.input"].getvalue()
     claims = {
         "HTTP_X_AMZ_CHECKSUM_SHA256": base64.b64encode(hashlib.sha256(body).digest()).decode(),
+        "HTTP_X_AMZ_CHECKSUM_CRC32": base64.b64encode(zlib.crc32(body).to_bytes(4)).decode(),
         "HTTP_CONTENT_MD5": base64.b64encode(hashlib.md5(body).digest()).decode(),
     }
     is_upload = environ["REQUEST_METHOD"] == "PUT"

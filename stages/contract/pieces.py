@@ -16,9 +16,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from botocore.exceptions import ClientError
 
-from stages.contract.errors import StoreError
 from stages.contract.multipart import AHEAD, PIECE_BYTES
-from stages.contract.retry import WrongAnswer
+from stages.contract.retry import WrongAnswer, code
 from stages.contract.store import CHUNK_BYTES
 
 if TYPE_CHECKING:
@@ -77,14 +76,16 @@ class Ranged:
 
         def read() -> None:
             nonlocal seen
-            seen = self._read(start, got, seen)
+            try:
+                seen = self._read(start, got, seen)
+            except ClientError as error:
+                if code(error) in EMPTY and (whole or self.store.size(self.key)):
+                    raise WrongAnswer("the server denies that it is so long") from error
+                raise
 
         try:
             self.store.ask(self.key, read, passing=EMPTY)
         except ClientError:
-            if whole or self.store.size(self.key):
-                text = f"store {self.store.uri}: {self.key}: the server denies that it is so long; try again"
-                raise StoreError(text) from None
             return Piece(b"", 0, "")
         assert seen is not None
         return Piece(bytes(got), seen.total, seen.etag)
@@ -97,6 +98,7 @@ class Ranged:
         answer = self.store.client.get_object(Range=f"bytes={first}-{start + PIECE_BYTES - 1}", **where)
         self.store.wire.learn(self.full)
         with closing(answer["Body"]) as body:
+            refuse_encoded(answer)
             begin, total = _parse_range(answer.get("ContentRange", f"bytes 0-/{answer['ContentLength']}"))
             if begin != first or (seen and total != seen.total):
                 raise WrongAnswer(f"bytes from {first} were asked for, bytes from {begin} of {total} came")
@@ -124,6 +126,12 @@ class Ranged:
         is_it = begin == start and len(answer.body) == min(PIECE_BYTES, total - start)
         is_same = whole is None or total == whole.total
         return Piece(answer.body, total, answer.headers.get("etag", "")) if is_it and is_same else None
+
+
+def refuse_encoded(answer: Any) -> None:
+    """Refuse what something on the way has compressed: all objects are written as they are."""
+    if (form := answer.get("ContentEncoding", "")) not in ("", "identity", "aws-chunked"):
+        raise WrongAnswer(f"the object came as {form}, which it was not written as")
 
 
 def _parse_range(text: str) -> tuple[int, int]:

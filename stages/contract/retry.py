@@ -68,6 +68,7 @@ PASSING_CODES = (
     "BadDigest",
     "IncompleteBody",
     "InternalError",
+    "InvalidRange",
     "OperationAborted",
     "RequestTimeout",
     "ServiceUnavailable",
@@ -77,7 +78,9 @@ PASSING_CODES = (
     "XAmzContentChecksumMismatch",
     "XAmzContentSHA256Mismatch",
 )
-"""`BadDigest` and its kin: the body was altered on its way, and the server did not take it."""
+"""`BadDigest` and its kin: the body was altered on its way, and the server did not take it. `InvalidRange` where it is
+not passed on: no range was asked for, or one that is there.
+"""
 EXPIRED = ("ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired")
 SKEWED = ("RequestTimeTooSkewed", "RequestExpired")
 REFUSED = ("AccessDenied", "403", "InvalidAccessKeyId", "InvalidToken", "SignatureDoesNotMatch", *EXPIRED)

@@ -39,7 +39,7 @@ from stages.contract.crt import Crt
 from stages.contract.errors import StoreError, UsageError
 from stages.contract.listing import Page, page_query, read_page
 from stages.contract.multipart import PIECE_BYTES, Multipart, md5, unfinished
-from stages.contract.pieces import Ranged
+from stages.contract.pieces import Ranged, refuse_encoded
 from stages.contract.retry import WrongAnswer
 from stages.contract.signing import Clock, sign_again
 from stages.contract.store import CHUNK_BYTES, Entry, Leftover, Moved, Store, check_key, check_prefix
@@ -111,6 +111,7 @@ class S3Store(Store):
             answer = self.client.get_object(Bucket=self.bucket, Key=full, **self._verified())
             self.wire.learn(full)
             with closing(answer["Body"]) as body:
+                refuse_encoded(answer)
                 return body.read()
 
         return self.ask(key, read)
