@@ -23,6 +23,8 @@ import secrets
 import time
 from typing import Protocol
 
+from stages.contract.errors import UsageError
+
 LEASES = 6
 """After so many times `settle` without a change a claim is of a dead writer."""
 LOOKS = 4
@@ -95,5 +97,8 @@ class Claims:
         if self.clock.monotonic() - looked > self.settle / 2:
             return False
         self.clock.sleep(self.settle)
-        is_mine = self.server.writer(key + SUFFIX) == name and self.server.writer(key) is None
+        holder = self.server.writer(key + SUFFIX)
+        if holder == "":
+            raise UsageError(f"{key}: the server keeps no metadata, by which writers would agree; use another store")
+        is_mine = holder == name and self.server.writer(key) is None
         return is_mine and self.clock.monotonic() - looked < LEASES / 2 * self.settle

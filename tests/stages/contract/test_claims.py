@@ -200,6 +200,24 @@ def test_a_dead_writers_claim_is_passed_over() -> None:
     assert process.won and simulation.now > LEASES * SETTLE
 
 
+class Forgetful:
+    """A server that keeps no metadata."""
+
+    def __init__(self) -> None:
+        self.keys: set[str] = set()
+
+    def writer(self, key: str) -> str | None:
+        return "" if key in self.keys else None
+
+    def put(self, key: str, data: bytes, writer: str) -> None:
+        self.keys.add(key)
+
+
+def test_a_server_that_keeps_no_metadata_is_told_of() -> None:
+    with pytest.raises(UsageError, match="keeps no metadata"):
+        Claims(Forgetful(), 0.01).put_if_absent(KEY, b"data")
+
+
 # Over HTTP, against a server that ignores the condition
 
 
