@@ -69,7 +69,7 @@ def audit(run: str, deep: bool, percent: float, expect: str | None, store_uri: s
             click.echo(f"... and {len(report.findings) - SHOWN} more; --json lists them all")
         found = report.as_json()
         click.echo(
-            f"{'clean' if report.clean else 'NOT clean'}: {found['errors']} errors, {found['warnings']} warnings; "
+            f"{'clean' if report.clean else 'NOT clean'}; errors: {found['errors']}, warnings: {found['warnings']}; "
             f"{report.records} records, {report.objects} objects, {report.bytes / 2**20:.1f} MiB, {report.rows} rows "
             f"in {report.seconds:.1f} s"
         )

@@ -109,8 +109,8 @@ def _verdicts(passes: list[Found]) -> Iterator[str]:
         if each["same"]:
             yield f"  {title}: the same"
             continue
-        moved = f"{len(each['gained'])} problems gained, {len(each['lost'])} lost"
-        yield f"  {title}: {moved}, {each['samples_changed']} samples judged otherwise"
+        moved = f"problems gained: {len(each['gained'])}, lost: {len(each['lost'])}"
+        yield f"  {title}: {moved}; samples judged otherwise: {each['samples_changed']}"
         for name in ("gained", "lost"):
             for one in each[name][:SHOWN]:
                 samples = ", ".join(map(str, one["samples"][:SHOWN]))
