@@ -26,7 +26,7 @@ test: .venv/ready ## every test that needs neither GPU nor cluster (under 15 min
 	$(PYTEST) -q -n $(JOBS) --dist worksteal -m "not slow and not soak" $(call AGAIN,"not slow and not soak")
 	$(PYTEST) -q -n $(JOBS) --dist loadfile -m "slow and not soak" $(call AGAIN,"slow and not soak")
 
-soak: .venv/ready ## whole runs under faults, a fake cluster among them (about 10 minutes on 2 cores)
+soak: .venv/ready ## whole runs under faults, a fake cluster among them (about 20 minutes on 2 cores)
 	@sh scripts/runsc.sh gvisor
 	$(PYTEST) -q -n $(JOBS) --hypothesis-profile search -m "hypothesis and not slow and not soak"
 	$(PYTEST) -q -n $(JOBS) --dist loadfile --timeout 1200 -m soak $(call AGAIN,soak --timeout 1200)
