@@ -112,10 +112,10 @@ def test_it_does_so_however_often_it_is_overtaken(saved: Objects) -> None:
 
 @pytest.mark.soak
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize("ends", [False, True])
-def test_a_trainer_that_was_given_up_never_makes_another_go_on_from_a_mixture(saved: Objects, ends: bool) -> None:
-    works = {"a": partial(train, "a", [6], ends), "b": partial(train, "b", [6], False), "reader": resume}
-    assert explore(works, saved, least=3, finished=ends).schedules > 1000
+def test_a_trainer_that_was_given_up_never_makes_another_go_on_from_a_mixture(saved: Objects) -> None:
+    # With a trainer that also ends, and so removes everything, there are more states than memory holds.
+    works = {"a": partial(train, "a", [6], False), "b": partial(train, "b", [6], False), "reader": resume}
+    assert explore(works, saved, least=3).schedules > 1000
 
 
 @pytest.mark.slow
