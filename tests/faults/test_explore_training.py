@@ -59,16 +59,15 @@ def resume(store: Store) -> Loaded:
         return name, int(steps)
 
 
-def check(state: State, before: State | None, ends: Sequence[Ended | None], *, least: int, finished: bool) -> None:
-    """`least` steps are saved when it begins; whoever resumes finds them or more, unless the training has ended."""
+def check(state: State, before: State | None, ends: Sequence[Ended | None], *, least: int) -> None:
+    """`least` steps are saved when it begins; whoever resumes finds them or more."""
     reader = ends[-1]
     if before is None or before.logs[-1] == state.logs[-1]:
         return  # it has been judged where it ended
-    if reader and isinstance(reader.error, (ArtifactError, StoreError)):
-        assert finished and not has_whole(state.objects), f"refused what is there: {reader.error}"
-    elif reader:
-        assert reader.result is not None or finished, "found nothing"
-        assert reader.result is None or reader.result[1] >= least, "found less than was saved before it began"
+    if reader:
+        assert not isinstance(reader.error, (ArtifactError, StoreError)), f"refused what is there: {reader.error}"
+        assert reader.result is not None, "found nothing"
+        assert reader.result[1] >= least, "found less than was saved before it began"
 
 
 def has_whole(objects: Objects) -> bool:
@@ -78,15 +77,13 @@ def has_whole(objects: Objects) -> bool:
         return False
 
 
-def recover(objects: Objects, *, finished: bool) -> None:
+def recover(objects: Objects) -> None:
     """Whatever is killed, the next trainer goes on from a whole checkpoint."""
-    if not finished:
-        assert has_whole(objects), "nothing to go on from"
+    assert has_whole(objects), "nothing to go on from"
 
 
-def explore(works: dict[str, Work], start: Objects, *, least: int, finished: bool = False) -> Found:
-    judge = partial(check, least=least, finished=finished)
-    found = Explorer(works, judge, partial(recover, finished=finished), Weather(), start).explore()
+def explore(works: dict[str, Work], start: Objects, *, least: int) -> Found:
+    found = Explorer(works, partial(check, least=least), recover, Weather(), start).explore()
     print(f"{found.schedules} schedules through {found.states} states", flush=True)
     return found
 
