@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from stages.contract.artifacts import ARTIFACTS, DataObject, Ref
@@ -50,7 +51,7 @@ def bring(run: Run, ref: Ref, items: Sequence[DataObject], folder: Path, advance
 
     def fetch(number: int) -> None:
         item = items[number]
-        download(run.store, run.key(item.key), item, paths[number], _damaged(run), moved)
+        download(run.store, run.key(item.key), item, paths[number], partial(damaged, run), moved)
 
     for stray in [path for path in folder.rglob("*") if path.is_file() and path not in set(paths)]:
         stray.unlink()
@@ -64,5 +65,6 @@ def path_within(ref: Ref, item: DataObject) -> str:
     return rest.partition("/")[2] if ARTIFACTS[ref.artifact].format == "folder" else rest
 
 
-def _damaged(run: Run) -> Callable[[str], ArtifactError]:
-    return lambda fault: ArtifactError(f"{fault}; `leti-ctl audit {run.name}` lists everything that is damaged")
+def damaged(run: Run, fault: str) -> ArtifactError:
+    """Return the error for an object that is not as its record says, with the remedy."""
+    return ArtifactError(f"{fault}; `leti-ctl audit {run.name}` lists everything that is damaged")

@@ -140,7 +140,7 @@ def done_units(run: Run, spec: RunSpec, whole: Plan) -> set[Unit]:
     keys = {key for key in run.store.list(run.key("")) if "/parts/" in key}
 
     def is_done(unit: Unit) -> bool:
-        records = (f"{ref.prefix}/parts/{unit.part.stem}.json" for ref in unit.outputs(spec))
+        records = (ref.part_key(unit.part) for ref in unit.outputs(spec))
         return all(run.key(record) in keys for record in records)
 
     return {unit for unit in whole.units if is_done(unit)}

@@ -40,9 +40,7 @@ def check(catalog: Catalog, spec: RunSpec) -> Iterator[Finding]:
         if ref not in planned:
             yield warning("complete", ref.prefix, "an artifact of this spec", "one that no unit makes")
         elif catalog.is_complete(ref) and ref not in catalog.indexes:
-            yield warning(
-                "index", f"{ref.prefix}/index.json", "an index over its parts", "none yet; whoever reads it writes it"
-            )
+            yield warning("index", ref.index_key, "an index over its parts", "none yet; whoever reads it writes it")
     for unit in whole.units:
         yield from _unit(catalog, spec, unit)
     yield from _code(catalog)
@@ -57,7 +55,7 @@ def _specs(catalog: Catalog, spec: RunSpec) -> Iterator[Finding]:
         records = catalog.parts.get(ref, {})
         named = {ref.part_key(Part(number, one.parts)): one.spec_sha256 for number, one in records.items()}
         if ref in catalog.indexes:
-            named[f"{ref.prefix}/index.json"] = catalog.indexes[ref].spec_sha256
+            named[ref.index_key] = catalog.indexes[ref].spec_sha256
         for key, found in named.items():
             if found != wanted:
                 yield Finding("spec", key, f"spec {wanted[:12]}", found[:12])
@@ -74,7 +72,7 @@ def _spec_document(catalog: Catalog) -> Iterator[Finding]:
 
 
 def _index(catalog: Catalog, ref: Ref, index: Index) -> Iterator[Finding]:
-    key = f"{ref.prefix}/index.json"
+    key = ref.index_key
     records = [catalog.parts.get(ref, {}).get(number) for number in range(index.parts)]
     there = [record for record in records if record is not None]
     if len(there) < index.parts:
@@ -101,7 +99,7 @@ def _unit(catalog: Catalog, spec: RunSpec, unit: Unit) -> Iterator[Finding]:
     wanted = inputs(unit.stage, spec, iteration=unit.iteration, split=unit.split, part=part)
     for ref in unit.outputs(spec):
         record = catalog.part(ref, unit.part)
-        key = f"{ref.prefix}/parts/{unit.part.stem}.json"
+        key = ref.part_key(unit.part)
         if record is None:
             yield warning("complete", key, "a part record", "none yet")
             continue

@@ -63,7 +63,7 @@ def _faults(check: str, key: str) -> Iterator[list[Finding]]:
 
 def _run_again(catalog: Catalog, spec: RunSpec, copy: Shadow, unit: Unit) -> list[Finding]:
     ref = unit.outputs(spec)[-1]
-    key = f"{ref.prefix}/parts/{unit.part.stem}.json"
+    key = ref.part_key(unit.part)
     before = _record(catalog, ref, unit.part)
     copy.work(unit)
     after = copy.run.find_part(ref, unit.part)
@@ -91,7 +91,7 @@ def _judge_again(catalog: Catalog, spec: RunSpec, copy: Shadow, unit: Unit, perc
     if not copy.commit(samples, _record(catalog, samples, unit.part), chosen):
         return []
     record = _record(catalog, executions, unit.part)
-    key = f"{executions.prefix}/parts/{unit.part.stem}.json"
+    key = executions.part_key(unit.part)
     then, now = record.made.environment.get("python", "unknown"), platform.python_version()
     findings = [] if then == now else [warning("reexecuted", key, f"Python {then}, which judged then", now)]
     copy.work(unit)

@@ -33,8 +33,8 @@ class Shadow:
             if item.key.endswith(suffixes):
                 self._stream(item.key)
         for number, record in self.catalog.parts.get(ref, {}).items():
-            self._put(f"{ref.prefix}/parts/{Part(number, record.parts).stem}.json")
-        self._put(f"{ref.prefix}/index.json")
+            self._put(ref.part_key(Part(number, record.parts)))
+        self._put(ref.index_key)
 
     def commit(self, ref: Ref, like: PartRecord, rows: Iterable[Record]) -> int:
         """Commit `rows` as the part that `like` is in the run that is shadowed; return their number."""

@@ -33,7 +33,7 @@ def check(catalog: Catalog, spec: RunSpec) -> Iterator[Finding]:
                 yield Finding("complete", ref.prefix, f"{wanted} parts, as the spec divides it", f"records of {parts}")
         for number, record in sorted(catalog.parts.get(ref, {}).items()):
             part = Part(number, record.parts)
-            yield from _record(f"{ref.prefix}/parts/{part.stem}.json", ref, part, record)
+            yield from _record(ref.part_key(part), ref, part, record)
 
 
 def _record(key: str, ref: Ref, part: Part, record: PartRecord) -> Iterator[Finding]:

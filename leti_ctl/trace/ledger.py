@@ -16,6 +16,7 @@ from pydantic import ValidationError
 
 from leti_ctl import garbage
 from leti_ctl.audit.finding import Finding
+from leti_ctl.fetching import damaged
 from stages.contract.artifacts import DataObject, Index, Part, PartRecord, Ref, objects_digest
 from stages.contract.errors import ArtifactError
 from stages.contract.records import first_fault
@@ -94,7 +95,7 @@ class Ledger:
 
     def damaged(self, fault: str) -> ArtifactError:
         """Return the error for an object that is not as its record says, with the remedy."""
-        return ArtifactError(f"{fault}; `leti-ctl audit {self.run.name}` lists everything that is damaged")
+        return damaged(self.run, fault)
 
     def note(self, check: str, key: str, expected: str, found: str) -> None:
         """Keep a finding; `key` is relative to the run."""
@@ -132,7 +133,7 @@ class Ledger:
         names = [key for key in sizes if key.startswith(f"{ref.prefix}/parts/") and key.endswith(".json")]
         found = side_by_side(lambda key: self._record(ref, key), names, [0] * len(names))
         records = tuple(record for record in found if record is not None)
-        key = f"{ref.prefix}/index.json"
+        key = ref.index_key
         held = Held(records, self._parsed(key, Index) if key in sizes else None, sizes)
         self._check(ref, held, len(names))
         return held
@@ -141,9 +142,9 @@ class Ledger:
         record = self._parsed(key, PartRecord)
         if record is None:
             return None
-        named = f"{Ref(record.artifact, record.iteration, record.split)}/parts/{Part(record.part, record.parts).stem}"
-        if f"{named}.json" != key:
-            self.note("record", key, "the record of this part", f"that of {named}")
+        named = Ref(record.artifact, record.iteration, record.split).part_key(Part(record.part, record.parts))
+        if named != key:
+            self.note("record", key, "the record of this part", f"that of {named.removesuffix('.json')}")
             return None
         return record
 
@@ -167,7 +168,7 @@ class Ledger:
         """Hold the records against each other and against the run's spec."""
         for record in held.records:
             if record.spec_sha256 != self.run.spec_sha256:
-                key = f"{ref.prefix}/parts/{Part(record.part, record.parts).stem}.json"
+                key = ref.part_key(Part(record.part, record.parts))
                 self.note("spec", key, f"spec {self.run.spec_sha256[:12]}", record.spec_sha256[:12])
         if held.sealed and listed == len(held.records) and held.sealed.objects != held.objects:
-            self.note("index", f"{ref.prefix}/index.json", "the objects of its parts", "other objects")
+            self.note("index", ref.index_key, "the objects of its parts", "other objects")

@@ -245,7 +245,7 @@ def test_programs_judged_again_get_the_same_verdict_and_a_forged_one_is_found(ru
 def test_the_command_says_clean_or_not_by_its_exit_code(run_folder: Path) -> None:
     command = [sys.executable, "-m", "leti_ctl", "audit", "made", "--store", str(run_folder.parents[1])]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert (done.returncode, done.stdout.split(":")[0]) == (0, "clean")
+    assert (done.returncode, done.stdout.split(";")[0]) == (0, "clean")
     forge_a_score(run_folder)
     done = subprocess.run([*command, "--json"], cwd=ROOT, capture_output=True, text=True)
     found = json.loads(done.stdout)
