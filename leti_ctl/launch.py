@@ -12,10 +12,13 @@ from typing import Any
 
 import click
 
-from leti_ctl import ancestry, control, decisions, specs, summary, tables
+from leti_ctl import control, decisions
+from leti_ctl.artifacts import ancestry
 from leti_ctl.backends.local import Driver
+from leti_ctl.config import specs
+from leti_ctl.follow.progress import make_view
 from leti_ctl.pipeline import done_units, plan
-from leti_ctl.progress import make_view
+from leti_ctl.results import summary, tables
 from stages.contract.errors import SandboxUnavailable, SpecError, UsageError
 from stages.contract.run import Run
 from stages.contract.spec import RunSpec

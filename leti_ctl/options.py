@@ -8,7 +8,7 @@ import click
 
 
 def _default_store(_context: click.Context, _option: click.Parameter, value: str | None) -> str:
-    from leti_ctl import contexts
+    from leti_ctl.config import contexts
 
     return contexts.default_store() if value is None else value
 

@@ -18,7 +18,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from leti_ctl import control, decisions, failures
+from leti_ctl import control, decisions
+from leti_ctl.backends.argo import failures
 from leti_ctl.pipeline import Unit, done_units, plan
 from stages.contract.errors import LetiError, UsageError, describe_os_error
 from stages.contract.run import Run

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from pydantic import ValidationError
 
-from leti_ctl import garbage
+from leti_ctl.artifacts import garbage
 from leti_ctl.audit.compact import Listing, Objects
 from leti_ctl.audit.finding import Finding, warning
 from leti_ctl.audit.parsing import Parsed, parse

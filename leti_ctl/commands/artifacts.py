@@ -25,7 +25,9 @@ def ls(run: str, iteration: int | None, store_uri: str, as_json: bool) -> None:
     """List a run's artifacts: parts, rows, bytes, digest, when they were made."""
     import json
 
-    from leti_ctl import control, holdings, tables
+    from leti_ctl import control
+    from leti_ctl.artifacts import holdings
+    from leti_ctl.results import tables
     from stages.contract.store import open_store
 
     rows = holdings.listing(control.open_run(open_store(store_uri), run), iteration)
@@ -51,7 +53,8 @@ def show(run: str, artifact: str, limit: int, store_uri: str, as_json: bool) -> 
     """
     import json
 
-    from leti_ctl import control, holdings
+    from leti_ctl import control
+    from leti_ctl.artifacts import holdings
     from stages.contract.store import open_store
 
     opened = control.open_run(open_store(store_uri), run)
@@ -108,7 +111,9 @@ def get(run: str, artifact: str, out: Path, store_uri: str, as_json: bool) -> No
     """
     import json
 
-    from leti_ctl import bar, control, holdings
+    from leti_ctl import control
+    from leti_ctl.artifacts import holdings
+    from leti_ctl.follow import bar
     from stages.contract.store import open_store
 
     chosen = holdings.choose(control.open_run(open_store(store_uri), run), artifact)

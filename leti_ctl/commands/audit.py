@@ -44,10 +44,11 @@ def audit(run: str, deep: bool, percent: float, expect: str | None, store_uri: s
     import json
     import sys
 
-    from leti_ctl import bar, control
+    from leti_ctl import control
     from leti_ctl.audit.anchor import check_form
     from leti_ctl.audit.report import Depth
     from leti_ctl.audit.report import audit as check
+    from leti_ctl.follow import bar
     from stages.contract.errors import ArtifactError
     from stages.contract.run import Run
     from stages.contract.store import open_store

@@ -19,7 +19,8 @@ def context(name: str | None, as_json: bool) -> None:
     """
     import json
 
-    from leti_ctl import contexts, tables
+    from leti_ctl.config import contexts
+    from leti_ctl.results import tables
 
     if name:
         click.echo(f"{name} is now the current context of {contexts.use(name)}", err=True)

@@ -27,7 +27,7 @@ def doctor(
     import json
     import sys
 
-    from leti_ctl import contexts
+    from leti_ctl.config import contexts
     from leti_ctl.doctor import registry, text
 
     choice = contexts.choose(backend)

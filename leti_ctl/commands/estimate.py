@@ -45,10 +45,10 @@ def estimate(
     """
     import json
 
-    from leti_ctl import contexts, specs
     from leti_ctl import estimate as reckoning
+    from leti_ctl.config import contexts, specs
+    from leti_ctl.config.profiles import load_profile
     from leti_ctl.estimate import layout, text, work
-    from leti_ctl.profiles import load_profile
     from stages.contract.errors import UsageError
     from stages.contract.run import Run
 

@@ -23,8 +23,9 @@ def export(run: str, iteration: str, out: Path, store_uri: str, as_json: bool) -
     """
     import json
 
-    from leti_ctl import bar, control
-    from leti_ctl import export as exporting
+    from leti_ctl import control
+    from leti_ctl.artifacts import export as exporting
+    from leti_ctl.follow import bar
     from stages.contract.store import open_store
 
     opened = control.open_run(open_store(store_uri), run)

@@ -33,7 +33,8 @@ def gc(run: str, delete: bool, best: bool, every: int, orphan_hours: float, stor
     """
     import json
 
-    from leti_ctl import control, garbage
+    from leti_ctl import control
+    from leti_ctl.artifacts import garbage
     from leti_ctl.audit.catalog import Catalog
     from stages.contract.store import open_store
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from leti_ctl.bar import bar
+from leti_ctl.follow.bar import bar
 
 if TYPE_CHECKING:
     from stages.contract.spec import ExecuteSpec

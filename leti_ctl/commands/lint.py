@@ -80,6 +80,6 @@ def _render(profiles: Sequence[str], *, every: bool) -> list[dict[str, Any]]:
     if not every and not profiles:
         return []
     from leti_ctl.backends.argo.templates import workflow_template
-    from leti_ctl.profiles import load_profile, profile_names
+    from leti_ctl.config.profiles import load_profile, profile_names
 
     return [workflow_template(load_profile(name)) for name in (profile_names() if every else profiles)]

@@ -11,7 +11,7 @@ from leti_ctl import options
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from leti_ctl.journal import Filter
+    from leti_ctl.follow.journal import Filter
     from stages.contract.run import Run
 
 
@@ -43,7 +43,8 @@ def logs(
     """
     import json
 
-    from leti_ctl import control, journal
+    from leti_ctl import control
+    from leti_ctl.follow import journal
     from stages.contract.store import open_store
 
     opened = control.open_run(open_store(store_uri), run)
@@ -53,7 +54,9 @@ def logs(
 
 
 def _entries(run: Run, wanted: Filter, *, follow: bool) -> Iterator[dict[str, Any]]:
-    from leti_ctl import contexts, control, journal
+    from leti_ctl import control
+    from leti_ctl.config import contexts
+    from leti_ctl.follow import journal
     from stages.contract.errors import LetiError
 
     made = control.workflows(run)

@@ -20,7 +20,8 @@ def presets(name: str | None, fields: bool, every: bool, as_json: bool) -> None:
     import json
 
     from leti_ctl import presets as shelf
-    from leti_ctl import specs, tables
+    from leti_ctl.config import specs
+    from leti_ctl.results import tables
 
     if fields:
         explained = [{"field": path, "default": default, "meaning": text} for path, default, text in specs.fields()]

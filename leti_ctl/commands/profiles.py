@@ -15,8 +15,9 @@ def profiles(name: str | None, fields: bool, as_json: bool) -> None:
     """List the profiles; with NAME (or a file) print that profile resolved; with --fields explain every field."""
     import json
 
-    from leti_ctl import profiles as known
-    from leti_ctl import specs, tables
+    from leti_ctl.config import profiles as known
+    from leti_ctl.config import specs
+    from leti_ctl.results import tables
 
     if fields:
         rows = [{"field": path, "default": default, "meaning": text} for path, default, text in known.fields()]

@@ -11,7 +11,7 @@ import click
 from leti_ctl import options
 
 if TYPE_CHECKING:
-    from leti_ctl.profiles import Profile
+    from leti_ctl.config.profiles import Profile
 
 CLUSTER = "cluster"
 
@@ -59,8 +59,8 @@ def render(
 
     The same input gives the same bytes. `leti-ctl render --profile P | kubectl apply -f -` installs a template.
     """
-    from leti_ctl import profiles, specs
     from leti_ctl.backends.argo import text
+    from leti_ctl.config import profiles, specs
     from stages.contract.errors import UsageError
 
     loaded = [profiles.load_profile(each, changed) for each in named or profiles.profile_names()]
@@ -117,8 +117,8 @@ def _check(objects: Sequence[dict[str, Any]], place: str, profiles: Sequence[Pro
 
 
 def _open(profile: Profile) -> Any:
-    from leti_ctl import contexts
     from leti_ctl.backends.argo.cluster import open_cluster
+    from leti_ctl.config import contexts
 
     _, context = contexts.current()
     return open_cluster(context.kube_context, context.namespace or profile.namespace, contexts.DEFAULT_NAMESPACE)

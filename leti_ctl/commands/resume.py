@@ -33,7 +33,8 @@ def resume(
     Committed parts are kept, the rest is done, where the run was last: on a cluster by a new workflow that begins with
     the first incomplete iteration. Only compatible fields may be changed; others are refused with a diff.
     """
-    from leti_ctl import contexts, control, launch, specs
+    from leti_ctl import control, launch
+    from leti_ctl.config import contexts, specs
     from stages.contract.store import open_store
 
     opened = control.open_run(open_store(store_uri), run)

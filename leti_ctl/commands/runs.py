@@ -19,8 +19,9 @@ def runs(seeds: bool, store_uri: str, as_json: bool) -> None:
     """
     import json
 
-    from leti_ctl import control, summary, tables
-    from leti_ctl import seeds as seeding
+    from leti_ctl import control
+    from leti_ctl.results import seeds as seeding
+    from leti_ctl.results import summary, tables
     from stages.contract.store import open_store
 
     store = open_store(store_uri)

@@ -29,7 +29,9 @@ def samples(
     """Read what the model wrote: prompt, solution, verdict and feedback, one sample after another."""
     import json
 
-    from leti_ctl import control, reader, tables
+    from leti_ctl import control
+    from leti_ctl.artifacts import reader
+    from leti_ctl.results import tables
     from stages.contract.store import open_store
 
     opened = control.open_run(open_store(store_uri), run)

@@ -19,7 +19,9 @@ def status(run: str, store_uri: str, as_json: bool) -> None:
     """
     import json
 
-    from leti_ctl import contexts, control, summary, tables
+    from leti_ctl import control
+    from leti_ctl.config import contexts
+    from leti_ctl.results import summary, tables
     from stages.contract.store import open_store
 
     opened = control.open_run(open_store(store_uri), run)

@@ -21,7 +21,8 @@ def stop(run: str, now: bool, store_uri: str, as_json: bool) -> None:
     """
     import json
 
-    from leti_ctl import contexts, control
+    from leti_ctl import control
+    from leti_ctl.config import contexts
     from stages.contract.store import open_store
 
     opened = control.open_run(open_store(store_uri), run)

@@ -57,7 +57,8 @@ def submit(
     named the context's preset is taken, or quickstart with --iterations alone. Interrupt at any time: here
     `leti-ctl resume` goes on from what is committed, and a cluster goes on by itself.
     """
-    from leti_ctl import contexts, control, launch, specs
+    from leti_ctl import control, launch
+    from leti_ctl.config import contexts, specs
     from stages.contract.errors import UsageError
 
     if not (preset or file):
@@ -94,7 +95,7 @@ def submit(
 
 def _seeded(spec: RunSpec, name: str, seeds: str) -> dict[str, RunSpec]:
     """Return the spec of each run by its name."""
-    from leti_ctl import seeds as seeding
+    from leti_ctl.results import seeds as seeding
 
     return {f"{name}-s{seed}": spec.model_copy(update={"seed": seed}) for seed in seeding.parse(seeds)}
 
@@ -131,8 +132,8 @@ def _print_spread(runs: Sequence[Run], as_json: bool) -> None:
     """Print what runs of several seeds came to together."""
     import json
 
-    from leti_ctl import seeds as seeding
-    from leti_ctl import tables
+    from leti_ctl.results import seeds as seeding
+    from leti_ctl.results import tables
 
     found = [seeding.across(group) for group in seeding.groups(runs)]
     if as_json:

@@ -12,7 +12,7 @@ from leti_ctl import options
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from leti_ctl.contexts import Choice
+    from leti_ctl.config.contexts import Choice
     from leti_ctl.suite.book import Table
     from leti_ctl.suite.resolve import Resolver, Wanted
     from leti_ctl.suite.trial import Trial
@@ -78,7 +78,7 @@ def suite(
     is committed. A run that fails leaves gaps in the tables and does not end the others. Interrupt at any time: a
     cluster goes on by itself, and the same command goes on from there.
     """
-    from leti_ctl import contexts
+    from leti_ctl.config import contexts
     from leti_ctl.suite import book, drive
     from leti_ctl.suite.trial import Trial, find_sources
     from stages.contract.errors import LetiError
@@ -108,7 +108,7 @@ def _resolve(tables: Mapping[str, Table], trial: Trial, store_uri: str) -> tuple
 
 
 def _context_profile(choice: Choice) -> str | None:
-    from leti_ctl import contexts
+    from leti_ctl.config import contexts
 
     return contexts.current()[1].profile if choice.backend == "argo" else None
 
@@ -117,7 +117,7 @@ def _drive(
     store: Store, wanted: list[Wanted], choice: Choice, profile: str | None, parallel: int | None
 ) -> dict[str, str]:
     """Make the runs where they go; return why some could not be, by name."""
-    from leti_ctl import contexts
+    from leti_ctl.config import contexts
     from leti_ctl.suite import drive
     from stages.contract.errors import UsageError
 
@@ -137,7 +137,7 @@ def _drive(
 def _list(store: Store, resolver: Resolver, profile: str | None, *, as_json: bool) -> None:
     import json
 
-    from leti_ctl import profiles
+    from leti_ctl.config import profiles
     from leti_ctl.suite import cost, text
 
     rows = cost.rows(store, resolver.runs.values(), profiles.load_profile(profile) if profile else None)

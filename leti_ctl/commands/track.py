@@ -37,7 +37,8 @@ def track(
     """
     import json
 
-    from leti_ctl import control, tables
+    from leti_ctl import control
+    from leti_ctl.results import tables
     from leti_ctl.tracking import sink as tracking
     from stages.contract.store import open_store
 

@@ -15,8 +15,10 @@ def watch(run: str, store_uri: str) -> None:
 
     A table on a terminal, a line per change elsewhere. Watching changes nothing; interrupt it at any time.
     """
-    from leti_ctl import contexts, control, watching
-    from leti_ctl.board import make_board
+    from leti_ctl import control
+    from leti_ctl.config import contexts
+    from leti_ctl.follow import watching
+    from leti_ctl.follow.board import make_board
     from stages.contract.store import open_store
 
     opened = control.open_run(open_store(store_uri), run)

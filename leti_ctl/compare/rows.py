@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from itertools import islice, zip_longest
 from typing import Any
 
-from leti_ctl import holdings
+from leti_ctl.artifacts import holdings
 from leti_ctl.compare.sides import Side
 from stages.contract.artifacts import ARTIFACTS, Ref
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 
+from leti_ctl.config.profiles import Pool, PoolName, refuse
 from leti_ctl.doctor.cluster import Object, readable
 from leti_ctl.doctor.report import Check, Finding, Subject, fail, ok, warn
 from leti_ctl.estimate.rates import load_rates
 from leti_ctl.estimate.work import Work
-from leti_ctl.profiles import Pool, PoolName, refuse
 
 GIB = float(1 << 30)
 SCALES = {"": 1.0, "n": 1e-9, "u": 1e-6, "m": 1e-3, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "P": 1e15, "E": 1e18}

@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 from leti_ctl.backends.argo.api import Api, ApiError
 from leti_ctl.backends.argo.submission import open_target
-from leti_ctl.contexts import Context
+from leti_ctl.config.contexts import Context
 from leti_ctl.doctor.report import Check, Finding, Subject, warn
 
 Object = dict[str, Any]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from leti_ctl import contexts, specs
+from leti_ctl.config import contexts, specs
 from leti_ctl.doctor import machine, sandbox, storage
 from leti_ctl.doctor.report import Check, Subject
 from leti_ctl.estimate.rates import load_rates

@@ -12,8 +12,8 @@ from stages.contract.errors import LetiError, describe_os_error
 from stages.contract.spec import RunSpec
 
 if TYPE_CHECKING:
+    from leti_ctl.config.profiles import Profile
     from leti_ctl.doctor.cluster import Cluster
-    from leti_ctl.profiles import Profile
 
 Level = Literal["ok", "warn", "fail"]
 SECONDS = 20.0

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from rich.markup import escape
 
 from leti_ctl.doctor.report import Check, Finding, Subject, examine
-from leti_ctl.tables import console
+from leti_ctl.results.tables import console
 
 COLORS = {"ok": "green", "warn": "yellow", "fail": "red"}
 

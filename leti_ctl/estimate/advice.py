@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from leti_ctl.config.profiles import Profile
 from leti_ctl.estimate.bill import Estimate, sum_stages
-from leti_ctl.profiles import Profile
 from stages.contract.spec import RunSpec
 
 GIB = float(1 << 30)

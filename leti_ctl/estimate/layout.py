@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from leti_ctl.backends.local import SLOTS
+from leti_ctl.config.profiles import POOLS, PoolName, Profile, refuse
 from leti_ctl.estimate.rates import Rates
 from leti_ctl.pipeline import Unit
-from leti_ctl.profiles import POOLS, PoolName, Profile, refuse
 from stages.contract.spec import RunSpec
 
 DRIVERS = Path("/proc/driver/nvidia/gpus")

@@ -10,7 +10,7 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
-from leti_ctl.tables import console
+from leti_ctl.results.tables import console
 
 Span = Mapping[str, float]
 

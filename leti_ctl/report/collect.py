@@ -44,12 +44,13 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any, NamedTuple
 
-from leti_ctl import control, decisions, summary
+from leti_ctl import control, decisions
 from leti_ctl.audit.catalog import Catalog
 from leti_ctl.audit.report import audit as check
 from leti_ctl.pipeline import Plan, Unit, plan
 from leti_ctl.report import canary, groups, origin, scan, scores, timeline
 from leti_ctl.report.cost import cost
+from leti_ctl.results import summary
 from stages.contract.artifacts import PartRecord, Ref
 from stages.contract.errors import ArtifactError, UsageError
 from stages.contract.records import Metrics, Problem, StepLog

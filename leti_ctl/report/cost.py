@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from leti_ctl import control
+from leti_ctl.config.profiles import load_profile
 from leti_ctl.estimate import load_rates
 from leti_ctl.estimate.actual import actuals
 from leti_ctl.estimate.layout import Layout, find
 from leti_ctl.estimate.rates import Rates
 from leti_ctl.pipeline import Unit
-from leti_ctl.profiles import load_profile
 from stages.contract.artifacts import PartRecord
 from stages.contract.errors import LetiError
 from stages.contract.run import Run

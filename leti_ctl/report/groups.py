@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from leti_ctl import seeds
+from leti_ctl.results import seeds
 from stages.contract.run import Run
 
 Row = dict[str, Any]

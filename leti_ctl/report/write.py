@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple, cast
 
-from leti_ctl import bar
+from leti_ctl.follow import bar
 from leti_ctl.report.collect import Depth, collect
 from leti_ctl.report.export import write_data, write_figures
 from leti_ctl.report.figures import figures

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from leti_ctl import estimate as reckoning
+from leti_ctl.config.profiles import Profile
 from leti_ctl.estimate import layout, work
-from leti_ctl.profiles import Profile
 from leti_ctl.suite.drive import state
 from leti_ctl.suite.resolve import Wanted
 from stages.contract.errors import UsageError

@@ -18,7 +18,7 @@ from leti_ctl.backends.argo import drive as cluster_runs
 from leti_ctl.backends.argo import submission
 from leti_ctl.backends.argo.cluster import is_completed, phase
 from leti_ctl.backends.argo.follow import Watcher
-from leti_ctl.contexts import Context
+from leti_ctl.config.contexts import Context
 from leti_ctl.suite.drive import open_run, state
 from leti_ctl.suite.resolve import Wanted
 from stages.contract.artifacts import Ref

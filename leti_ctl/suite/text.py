@@ -9,8 +9,8 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
+from leti_ctl.results.tables import console
 from leti_ctl.suite.results import printed
-from leti_ctl.tables import console
 
 
 def print_tables(title: str, warning: str, tables: Mapping[str, Mapping[str, Any]]) -> None:

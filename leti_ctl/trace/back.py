@@ -178,7 +178,7 @@ def _targets(row: PackedRow, number: int) -> int:
 
 def _texts(ledger: Ledger, row: PackedRow, iteration: int) -> list[str]:
     """Return the text of each example as the model is trained on it, special tokens spelled out."""
-    from leti_ctl.spelling import Speller
+    from leti_ctl.artifacts.spelling import Speller
 
     speller = Speller(ledger, Ref("checkpoint", iteration))
     ends = list(accumulate(row.lengths))

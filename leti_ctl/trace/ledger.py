@@ -14,9 +14,9 @@ from typing import NamedTuple, TypeVar
 
 from pydantic import ValidationError
 
-from leti_ctl import garbage
+from leti_ctl.artifacts import garbage
+from leti_ctl.artifacts.fetching import damaged
 from leti_ctl.audit.finding import Finding
-from leti_ctl.fetching import damaged
 from stages.contract.artifacts import DataObject, Index, Part, PartRecord, Ref, objects_digest
 from stages.contract.errors import ArtifactError
 from stages.contract.records import first_fault

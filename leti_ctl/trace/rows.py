@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Generic, NamedTuple, TypeVar
 
-from leti_ctl.reader import packed_row, packed_sources, scratch_folder
+from leti_ctl.artifacts.reader import packed_row, packed_sources, scratch_folder
 from leti_ctl.trace.ledger import Ledger
 from stages.contract.artifacts import DataObject, Part, PartRecord, Ref
 from stages.contract.errors import UsageError

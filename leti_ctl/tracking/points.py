@@ -19,7 +19,8 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from leti_ctl import control, decisions, summary
+from leti_ctl import control, decisions
+from leti_ctl.results import summary
 from stages.contract.artifacts import Part, PartRecord, Ref
 from stages.contract.records import Interval, Metrics, StepLog
 from stages.contract.run import Run

@@ -23,7 +23,7 @@ from pydantic import AfterValidator, NonNegativeInt, PositiveInt, model_validato
 from stages.contract.errors import UsageError
 from stages.contract.records import Block, Execution, Metrics, Note, PackedRow, Problem, Record, Sample, StepLog
 from stages.contract.spec import RunSpec
-from stages.contract.store import check_key
+from stages.contract.store.verbs import check_key
 
 FORMAT: Literal[1] = 1
 MOST_PARTS = 100_000

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from stages.contract.errors import StoreError
-from stages.contract.multipart import PIECE_BYTES
-from stages.contract.s3 import S3Store
+from stages.contract.store.multipart import PIECE_BYTES
+from stages.contract.store.s3 import S3Store
 from tests.faults.proxy import KINDS, FaultyS3, Order
 from tests.s3 import S3Server
 

@@ -18,8 +18,8 @@ from botocore.awsrequest import AWSResponse
 from botocore.exceptions import ConnectionClosedError
 
 from stages.contract.errors import StoreError
-from stages.contract.s3 import S3Store
 from stages.contract.store import Store
+from stages.contract.store.s3 import S3Store
 from tests.faults.explore import Ended, Explorer, Memory, Objects, Op, Replayed, State, Violation, Weather, Work
 
 KEY = "runs/r/record.json"

@@ -13,9 +13,9 @@ from leti_ctl.pipeline import plan
 from stages.contract.artifacts import PartRecord
 from stages.contract.errors import UsageError
 from stages.contract.run import Run
-from stages.contract.s3 import S3Store
 from stages.contract.spec import RunSpec
 from stages.contract.store import Store
+from stages.contract.store.s3 import S3Store
 from tests.faults.proxy import KINDS, FaultyS3
 from tests.leti_ctl.audit.made import make_run, make_spec
 from tests.s3 import S3Server

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from stages.contract import retry
 from stages.contract.errors import UsageError
-from stages.contract.multipart import PIECE_BYTES
-from stages.contract.s3 import S3Store
+from stages.contract.store import retry
+from stages.contract.store.multipart import PIECE_BYTES
+from stages.contract.store.s3 import S3Store
 from tests.faults.proxy import LOST_UPLOAD, FaultyS3, Order
 from tests.s3 import S3Server
 

@@ -17,16 +17,16 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
-from leti_ctl import garbage
+from leti_ctl.artifacts import garbage
 from leti_ctl.audit.catalog import Catalog
 from leti_ctl.audit.report import audit
 from stages.contract.artifacts import Part, PartRecord, Ref
 from stages.contract.errors import ArtifactError
 from stages.contract.records import Problem
 from stages.contract.run import Run
-from stages.contract.s3 import S3Store
 from stages.contract.spec import RunSpec
 from stages.contract.store import LocalStore, Store
+from stages.contract.store.s3 import S3Store
 from tests.faults.broken import BROKEN, PARTS, Killed, Turns
 from tests.s3 import S3Server
 from tests.stages.contract.parts import MADE, PROBLEMS, commit_rows, problem

@@ -18,7 +18,7 @@ import pytest
 
 from leti_ctl.audit.report import audit
 from stages.contract.run import Run
-from stages.contract.s3 import S3Store
+from stages.contract.store.s3 import S3Store
 from tests.faults.proxy import HELD_AFTER, HELD_BEFORE, FaultyS3, Order
 from tests.faults.victims import STAGES, Ended, Victims
 from tests.faults.world import NAME, World, arguments, comparable, environment

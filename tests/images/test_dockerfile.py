@@ -143,7 +143,7 @@ def test_bake_builds_every_target_and_attests_it() -> None:
 
 
 def test_profiles_name_the_images_that_bake_builds() -> None:
-    text = (ROOT / "leti_ctl/profiles.py").read_text()
+    text = (ROOT / "leti_ctl/config/profiles.py").read_text()
     text += "".join(path.read_text() for path in (ROOT / "leti_ctl/profiles").glob("*.yaml"))
     named = set(re.findall(r"leti-(ctl|execute|cpu|gpu|tpu):([\d.]+)", text))
     assert named

@@ -9,7 +9,7 @@ import pytest
 
 from leti_ctl.backends.argo.templates import workflow_template
 from leti_ctl.backends.argo.workflow import workflow
-from leti_ctl.profiles import load_profile
+from leti_ctl.config.profiles import load_profile
 from stages.contract.spec import RunSpec
 from tests.kube.kinds import SECRETS, TEMPLATES, WORKFLOWS
 from tests.kube.test_controller import Bench

@@ -9,10 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from leti_ctl import control, decisions, specs, steps, summary
+from leti_ctl import control, decisions, steps
 from leti_ctl.backends.local import Driver
+from leti_ctl.config import specs
+from leti_ctl.follow.progress import PlainView
 from leti_ctl.pipeline import plan
-from leti_ctl.progress import PlainView
+from leti_ctl.results import summary
 from stages.contract.errors import ArtifactError
 from stages.contract.run import Run
 from stages.contract.spec import RunSpec

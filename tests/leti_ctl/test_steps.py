@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from leti_ctl import control, decisions, failures, steps
+from leti_ctl import control, decisions, steps
+from leti_ctl.backends.argo import failures
 from leti_ctl.pipeline import Unit, done_units, plan
 from stages.contract.errors import UsageError
 from stages.contract.run import Run

@@ -13,7 +13,7 @@ import pytest
 from leti_ctl.backends.argo.check import check_structure
 from leti_ctl.backends.argo.lint import lint
 from leti_ctl.backends.argo.rules.manifest import Manifest
-from leti_ctl.profiles import load_profile, profile_names
+from leti_ctl.config.profiles import load_profile, profile_names
 from tests.kube import strict
 from tests.kube.kinds import KINDS
 from tests.manifests.tree import CLUSTER_WIDE, MANIFESTS, OVERLAYS, Object, build, of_kind, overlay

@@ -8,7 +8,7 @@ import yaml
 
 from leti_ctl.backends.argo.drift import in_folder
 from leti_ctl.backends.argo.templates import workflow_template
-from leti_ctl.profiles import load_profile, profile_names
+from leti_ctl.config.profiles import load_profile, profile_names
 from tests.manifests.tree import MANIFESTS
 
 FILES = sorted(path for path in MANIFESTS.rglob("*.yaml"))

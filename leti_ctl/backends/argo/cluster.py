@@ -9,7 +9,7 @@ from typing import Any
 
 from leti_ctl.backends.argo.api import Api, ApiError, Kind, Object, connect
 from leti_ctl.backends.argo.names import RUN
-from leti_ctl.contexts import Context
+from leti_ctl.config.contexts import Context
 from leti_ctl.control import Workflow
 from stages.contract.errors import RetryableError, UsageError
 

@@ -8,14 +8,15 @@ from typing import Any, NamedTuple
 import click
 import yaml
 
-from leti_ctl import control, launch, tables
+from leti_ctl import control, launch
 from leti_ctl.backends.argo import submission
 from leti_ctl.backends.argo.cluster import Cluster, find_cluster, is_completed, phase
 from leti_ctl.backends.argo.follow import Watcher
 from leti_ctl.backends.argo.state import failures, sightings
-from leti_ctl.board import make_board
-from leti_ctl.contexts import Context
-from leti_ctl.profiles import load_profile
+from leti_ctl.config.contexts import Context
+from leti_ctl.config.profiles import load_profile
+from leti_ctl.follow.board import make_board
+from leti_ctl.results import tables
 from stages.contract.errors import LetiError
 from stages.contract.run import Run
 from stages.contract.spec import RunSpec

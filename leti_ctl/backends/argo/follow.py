@@ -6,10 +6,11 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from leti_ctl import control, sight
+from leti_ctl import control
 from leti_ctl.backends.argo.cluster import Cluster, is_completed, phase
 from leti_ctl.backends.argo.state import failures, sightings
-from leti_ctl.board import Picture
+from leti_ctl.follow import sight
+from leti_ctl.follow.board import Picture
 from stages.contract.errors import LetiError
 from stages.contract.run import Run
 

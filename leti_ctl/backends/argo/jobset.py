@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from leti_ctl.backends.argo import names, pods
-from leti_ctl.profiles import Profile
+from leti_ctl.config.profiles import Profile
 
 RESOURCE = "jobsets.jobset.x-k8s.io"
 NAME = "{{workflow.parameters.jobset}}-i{{inputs.parameters.iteration}}"

@@ -7,12 +7,13 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
-from leti_ctl import control, journal
+from leti_ctl import control
 from leti_ctl.backends.argo.api import ApiError, Object
 from leti_ctl.backends.argo.cluster import Cluster, is_completed, main_container
 from leti_ctl.backends.argo.names import STAGE
 from leti_ctl.backends.argo.state import place_of
-from leti_ctl.journal import Filter, Lines
+from leti_ctl.follow import journal
+from leti_ctl.follow.journal import Filter, Lines
 from stages.contract.errors import RetryableError
 from stages.contract.run import Run
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 
-from leti_ctl.profiles import Profile
+from leti_ctl.config.profiles import Profile
 from stages.contract.errors import UsageError
 
 SLUG_CHARS = 30

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
 from leti_ctl.backends.argo import names, retries
-from leti_ctl.profiles import Pool, PoolName, Profile, Spot
+from leti_ctl.config.profiles import Pool, PoolName, Profile, Spot
 
 ImageName = Literal["ctl", "execute", "cpu", "accelerator"]
 USER = 10001

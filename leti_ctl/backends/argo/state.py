@@ -11,7 +11,7 @@ from typing import Any
 
 from leti_ctl.backends.argo.api import Object
 from leti_ctl.backends.argo.names import ITERATION, PART, SPLIT, STAGE
-from leti_ctl.sight import Place, Sighting
+from leti_ctl.follow.sight import Place, Sighting
 
 _ACTIVE = ("Pending", "Running", "Unknown")
 _PATIENT = ("ContainerCreating", "PodInitializing")
@@ -41,7 +41,7 @@ def nodes(workflow: Object) -> dict[str, Any] | None:
 
 def failures(workflow: Object) -> list[str]:
     """Return what failed in a Workflow, one line each, as far as its nodes tell; its own message otherwise."""
-    from leti_ctl.failures import final
+    from leti_ctl.backends.argo.failures import final
 
     told = [
         {**node, "podName": node.get("id")}

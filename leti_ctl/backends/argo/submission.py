@@ -13,10 +13,10 @@ from leti_ctl.backends.argo.check import check_structure
 from leti_ctl.backends.argo.cluster import SUBMISSION, Cluster, is_completed, open_cluster, phase
 from leti_ctl.backends.argo.names import MANIFEST_DIGEST, SPEC_DIGEST, check_run_name, template_name, workflow_name
 from leti_ctl.backends.argo.workflow import workflow
-from leti_ctl.contexts import DEFAULT_NAMESPACE, Context
+from leti_ctl.config.contexts import DEFAULT_NAMESPACE, Context
+from leti_ctl.config.profiles import Profile, load_profile, refuse
+from leti_ctl.config.specs import PATH_FIELDS
 from leti_ctl.pipeline import done_units, plan
-from leti_ctl.profiles import Profile, load_profile, refuse
-from leti_ctl.specs import PATH_FIELDS
 from stages.contract.errors import LetiError, SpecError, Stopped, UsageError
 from stages.contract.run import Run
 from stages.contract.spec import RunSpec

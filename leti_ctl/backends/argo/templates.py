@@ -11,8 +11,8 @@ import json
 from typing import Any
 
 from leti_ctl.backends.argo import jobset, loop, names, pods, retries
+from leti_ctl.config.profiles import Profile
 from leti_ctl.pipeline import GRAPH, Node
-from leti_ctl.profiles import Profile
 from stages.contract.artifacts import STAGES, StageName
 
 Template = dict[str, Any]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from leti_ctl.backends.argo import names, templates
-from leti_ctl.profiles import Profile, refuse
+from leti_ctl.config.profiles import Profile, refuse
 from stages.contract.spec import RunSpec
 
 

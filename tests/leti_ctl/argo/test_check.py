@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from leti_ctl.backends.argo.check import check_structure, require_structure
 from leti_ctl.backends.argo.templates import workflow_template
-from leti_ctl.profiles import load_profile, profile_names
+from leti_ctl.config.profiles import load_profile, profile_names
 from stages.contract.errors import SpecError
 
 Body = dict[str, Any]

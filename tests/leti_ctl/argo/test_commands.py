@@ -15,8 +15,8 @@ from leti_ctl.backends.argo.cluster import Cluster
 from leti_ctl.backends.argo.follow import Watcher
 from leti_ctl.backends.argo.templates import workflow_template
 from leti_ctl.cli import cli
+from leti_ctl.config.profiles import load_profile
 from leti_ctl.pipeline import plan
-from leti_ctl.profiles import load_profile
 from stages.contract.errors import LetiError, SpecError, UsageError
 from stages.contract.run import Run
 from stages.contract.store import open_store

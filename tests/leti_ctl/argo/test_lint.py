@@ -13,8 +13,8 @@ import yaml
 from leti_ctl.backends.argo.lint import RULES, lint, require_clean
 from leti_ctl.backends.argo.templates import workflow_template
 from leti_ctl.backends.argo.workflow import standalone, workflow
-from leti_ctl.profiles import load_profile, profile_names
-from leti_ctl.specs import load_spec
+from leti_ctl.config.profiles import load_profile, profile_names
+from leti_ctl.config.specs import load_spec
 from stages.contract.errors import SpecError
 from tests.console import leti_ctl
 

@@ -10,7 +10,7 @@ from click.testing import CliRunner, Result
 
 from leti_ctl.backends.argo.templates import workflow_template
 from leti_ctl.cli import cli
-from leti_ctl.profiles import load_profile, profile_names
+from leti_ctl.config.profiles import load_profile, profile_names
 from stages.contract.errors import LetiError, SpecError, UsageError
 from tests.kube.api import ApiServer
 from tests.kube.kinds import TEMPLATES

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from leti_ctl.backends.argo import loop
 from leti_ctl.backends.argo.templates import workflow_template
+from leti_ctl.config.profiles import MOST_ITERATIONS, load_profile
 from leti_ctl.pipeline import Unit, plan
-from leti_ctl.profiles import MOST_ITERATIONS, load_profile
 from leti_ctl.steps import pending
 from stages.contract.run import Run
 from stages.contract.spec import RunSpec

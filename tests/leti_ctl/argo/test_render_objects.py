@@ -20,7 +20,7 @@ from leti_ctl.backends.argo.lint import lint
 from leti_ctl.backends.argo.templates import workflow_template
 from leti_ctl.backends.argo.text import file_name, to_yaml
 from leti_ctl.backends.argo.workflow import standalone, workflow
-from leti_ctl.profiles import load_profile, profile_names
+from leti_ctl.config.profiles import load_profile, profile_names
 from stages.contract.errors import SpecError, UsageError
 from stages.contract.spec import RunSpec
 from tests.conftest import ROOT

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from leti_ctl.backends.argo import pods, retries
 from leti_ctl.backends.argo.jobset import FINAL_CODES
 from leti_ctl.backends.argo.templates import workflow_template
+from leti_ctl.config.profiles import Profile, load_profile, profile_names
 from leti_ctl.pipeline import Unit, plan
-from leti_ctl.profiles import Profile, load_profile, profile_names
 from stages.contract.artifacts import STAGES
 from stages.contract.spec import RunSpec
 from tests.kube.expressions import evaluate

@@ -9,8 +9,8 @@ import pytest
 from leti_ctl.backends.argo.rules.manifest import Manifest
 from leti_ctl.backends.argo.templates import workflow_template
 from leti_ctl.backends.argo.workflow import standalone, workflow
-from leti_ctl.profiles import load_profile, profile_names
-from leti_ctl.specs import load_spec
+from leti_ctl.config.profiles import load_profile, profile_names
+from leti_ctl.config.specs import load_spec
 from tests.conftest import ROOT
 
 SCHEMAS = ROOT.parent / "shared" / "schemas"

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from leti_ctl.artifacts.reader import packed_rows
 from leti_ctl.pipeline import Unit, plan
-from leti_ctl.reader import packed_rows
 from stages.build.stage import build
 from stages.contract.artifacts import Input, Ref, inputs, parse_ref
 from stages.contract.errors import RetryableError

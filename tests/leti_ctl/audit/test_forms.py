@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
+from leti_ctl.artifacts.reader import Filter, read_samples
 from leti_ctl.audit.report import Depth, audit
-from leti_ctl.reader import Filter, read_samples
 from stages.contract.artifacts import Ref
 from stages.contract.records import Metrics
 from stages.contract.run import Run
@@ -49,7 +49,7 @@ def make_form(folder: Path, sections: Sections) -> Run:
 
 def texts(run: Run, iteration: int = 0) -> set[str]:
     """The run's training rows, spelled out."""
-    from leti_ctl.holdings import rows
+    from leti_ctl.artifacts.holdings import rows
 
     return {row["text"] for row in rows(run, Ref("examples", iteration), None, 100)}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from leti_ctl.backends.argo import templates
-from leti_ctl.profiles import Profile
+from leti_ctl.config.profiles import Profile
 from tests.kube.api import ApiServer
 from tests.kube.kinds import (
     CONFIGMAPS,

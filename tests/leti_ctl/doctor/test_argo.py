@@ -12,12 +12,12 @@ import pytest
 import yaml
 from click.testing import CliRunner, Result
 
-from leti_ctl import profiles
 from leti_ctl.backends.argo.api import connect
 from leti_ctl.commands.doctor import doctor as command
+from leti_ctl.config import profiles
+from leti_ctl.config.profiles import Profile
 from leti_ctl.doctor import access, capacity, cluster, examine, install, template
 from leti_ctl.doctor.report import Finding, Subject
-from leti_ctl.profiles import Profile
 from stages.contract.errors import UsageError
 from stages.contract.spec import RunSpec
 from tests.conftest import ROOT

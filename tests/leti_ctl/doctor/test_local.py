@@ -15,9 +15,9 @@ from leti_ctl.commands.doctor import doctor as command
 from leti_ctl.doctor import machine, registry, sandbox, storage
 from leti_ctl.doctor.report import Check, Finding, Subject, examine, ok
 from stages.contract.errors import StoreError
-from stages.contract.s3 import S3Store
 from stages.contract.spec import RunSpec
 from stages.contract.store import open_store
+from stages.contract.store.s3 import S3Store
 from tests.s3 import S3Server
 
 

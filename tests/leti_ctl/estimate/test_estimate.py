@@ -15,8 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from leti_ctl import estimate as reckoning
-from leti_ctl import presets, profiles, specs
+from leti_ctl import presets
 from leti_ctl.commands.estimate import estimate as command
+from leti_ctl.config import profiles, specs
 from leti_ctl.estimate import layout, work
 from leti_ctl.estimate.clock import finish_time
 from leti_ctl.estimate.ranges import Range

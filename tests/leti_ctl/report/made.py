@@ -16,8 +16,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from leti_ctl.artifacts.reader import packed_rows
 from leti_ctl.pipeline import Unit, plan
-from leti_ctl.reader import packed_rows
 from stages.build.stage import build
 from stages.contract.artifacts import Input, Made, Ref, inputs, parse_ref
 from stages.contract.records import Problem, Sample, StepLog

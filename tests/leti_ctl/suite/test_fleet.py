@@ -13,12 +13,13 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from leti_ctl import contexts, control
+from leti_ctl import control
 from leti_ctl.backends.argo.submission import open_target
 from leti_ctl.backends.argo.templates import workflow_template
 from leti_ctl.cli import cli
+from leti_ctl.config import contexts
+from leti_ctl.config.profiles import load_profile
 from leti_ctl.pipeline import plan
-from leti_ctl.profiles import load_profile
 from leti_ctl.suite import book
 from leti_ctl.suite.fleet import Fleet, Place
 from leti_ctl.suite.resolve import Resolver, Wanted, known_runs

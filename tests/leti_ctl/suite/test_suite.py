@@ -14,7 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from leti_ctl import control, presets, specs
+from leti_ctl import control, presets
+from leti_ctl.config import specs
 from leti_ctl.pipeline import plan
 from leti_ctl.suite import book, drive, results, score
 from leti_ctl.suite.book import Suite

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from stages.contract.run import Run
-from stages.contract.s3 import S3Store
 from stages.contract.spec import RunSpec
 from stages.contract.store import CHUNK_BYTES, LocalStore, Store, open_store
+from stages.contract.store.s3 import S3Store
 
 
 @pytest.fixture

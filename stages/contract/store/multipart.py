@@ -1,0 +1,146 @@
+"""Large objects on their way into a bucket, in pieces, several at once.
+
+An object appears when its upload is completed, whole, and never before. Pieces of one that is not are listed nowhere
+but among the uploads of the bucket.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import zlib
+from base64 import b64encode
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from botocore.exceptions import ClientError
+
+from stages.contract.store import retry
+from stages.contract.store.verbs import Leftover, Moved
+from stages.contract.store.wire import UNSIGNED, Body
+
+if TYPE_CHECKING:
+    from stages.contract.store.s3 import S3Store
+
+PIECE_BYTES = 8 << 20
+AHEAD = 6
+"""Pieces of one object that are on their way at once."""
+UPLOAD_TRIES = 3
+"""Of a whole upload, where the server has lost it or what was sent of it."""
+LOST = ("NoSuchUpload", "InvalidPart", "InvalidPartOrder", "InvalidRequest")
+"""The last where some pieces have a checksum and some have none: the server has stopped to answer with it."""
+MOST_PIECES = 10_000
+"""Of one upload: a limit of S3. Objects above 80 GB go up in larger pieces."""
+
+
+class Multipart:
+    """The upload of one object, `key` in the store and `full` in the bucket."""
+
+    def __init__(self, store: S3Store, key: str, full: str) -> None:
+        self.store, self.key = store, key
+        self.where: Any = {"Bucket": store.bucket, "Key": full}
+
+    def upload(self, path: Path, size: int, moved: Moved) -> None:
+        """Write a file of `size` bytes; whatever fails, nothing is left of it."""
+        for tries_left in reversed(range(UPLOAD_TRIES)):
+            try:
+                self._upload(path, size, moved)
+            except ClientError as error:
+                if not tries_left:
+                    raise retry.explain(error, self.store.uri, self.key) from error
+            else:
+                return
+
+    def _upload(self, path: Path, size: int, moved: Moved) -> None:
+        client = self.store.client
+        self.where.pop("UploadId", None)
+        how: Any = {"ChecksumAlgorithm": "CRC32"} if self.store.sums else {}
+        begin = lambda: client.create_multipart_upload(**self.where, **how)["UploadId"]  # noqa: E731
+        self.where["UploadId"] = self.store.ask(self.key, begin)
+        try:
+            self._complete(self._send_all(path, size, moved), size)
+        except BaseException:
+            with suppress(Exception):
+                client.abort_multipart_upload(**self.where)
+            raise
+
+    def _send_all(self, path: Path, size: int, moved: Moved) -> list[Any]:
+        """Send every piece; return what completing the upload takes."""
+        step = max(PIECE_BYTES, -(-size // MOST_PIECES))
+        buffers: SimpleQueue[bytearray] = SimpleQueue()  # used again: fresh memory costs as much as hashing
+        for _ in range(AHEAD):
+            buffers.put(bytearray(step))
+        with ThreadPoolExecutor(AHEAD) as pool, open(path, "rb") as file:
+
+            def send(number: int) -> Any:
+                buffer = buffers.get()
+                try:
+                    count = os.preadv(file.fileno(), [buffer], number * step)
+                    sent = self._send(number + 1, memoryview(buffer)[:count])
+                    moved(count)
+                    return sent
+                finally:
+                    buffers.put(buffer)
+
+            return list(pool.map(send, range(-(-size // step))))
+
+    def _send(self, number: int, data: memoryview) -> Any:
+        if not self.store.sums:
+            return {"PartNumber": number, "ETag": self._send_by_boto(number, data, md5(data))["ETag"]}
+        checksum = b64encode(zlib.crc32(data).to_bytes(4)).decode()
+        known = {"PartNumber": number, "ChecksumCRC32": checksum}
+        if etag := self._send_quickly(number, data, checksum):
+            return {**known, "ETag": etag}
+        how = {"ChecksumAlgorithm": "CRC32", "ChecksumCRC32": checksum}
+        answer = self._send_by_boto(number, data, how)
+        if "ChecksumCRC32" not in answer:
+            self.store.sums = False
+            return self._send(number, data)
+        return {**known, "ETag": answer["ETag"]}
+
+    def _send_quickly(self, number: int, data: memoryview, checksum: str) -> str | None:
+        """Return the ETag of a piece sent without boto3, or None where it must see to it."""
+        headers = {"x-amz-checksum-crc32": checksum, "x-amz-sdk-checksum-algorithm": "CRC32"}
+        query = f"partNumber={number}&uploadId={quote(self.where['UploadId'], safe='~')}"
+        body = Body(data, UNSIGNED)
+        answer = self.store.wire.send("PUT", self.where["Key"], headers, self.store.credentials, body, query=query)
+        is_verified = answer is not None and answer.headers.get("x-amz-checksum-crc32") == checksum
+        return answer.headers.get("etag") if answer and is_verified else None
+
+    def _send_by_boto(self, number: int, data: memoryview, how: Any) -> Any:
+        body = bytes(data)
+        where = {**self.where, "PartNumber": number}
+        send = lambda: self.store.client.upload_part(**where, Body=body, **how)  # noqa: E731
+        return self.store.ask(self.key, send, passing=LOST)
+
+    def _complete(self, pieces: list[Any], size: int) -> None:
+        try:
+            whole: Any = {"Parts": pieces}
+            send = lambda: self.store.client.complete_multipart_upload(**self.where, MultipartUpload=whole)  # noqa: E731
+            self.store.ask(self.key, send, passing=LOST)
+        except ClientError:
+            # The reply to a completion that succeeded can be lost; the key names its content.
+            if self.store.size(self.key) != size:
+                raise
+
+
+def unfinished(store: S3Store, prefix: str) -> Iterator[Leftover]:
+    """Yield the uploads of keys that start with `prefix`, keys as the bucket has them, that are not completed."""
+    more: Any = {}
+    while more is not None:
+        where = {"Bucket": store.bucket, "Prefix": prefix, **more}
+        page: Any = store.ask(prefix, lambda where=where: store.client.list_multipart_uploads(**where))  # type: ignore[misc]
+        for item in page.get("Uploads", ()):
+            yield Leftover(item["Key"], item["UploadId"], item["Initiated"].timestamp())
+        markers = ("KeyMarker", "UploadIdMarker")
+        more = {name: page[f"Next{name}"] for name in markers} if page.get("IsTruncated") else None
+
+
+def md5(data: bytes | memoryview) -> Any:
+    """Return the parameter by which every server verifies a body."""
+    return {"ContentMD5": b64encode(hashlib.md5(data, usedforsecurity=False).digest()).decode()}
