@@ -1,4 +1,4 @@
-"""Creating a run and driving it on this machine, with what has to be true before the first minute is spent."""
+"""Creating a run: its name, what has to be true before the first minute is spent, and what is printed about it."""
 
 from __future__ import annotations
 
@@ -12,12 +12,10 @@ from typing import Any
 
 import click
 
-from leti_ctl import control, decisions
+from leti_ctl import control
 from leti_ctl.artifacts import ancestry
-from leti_ctl.backends.local import Driver
 from leti_ctl.config import specs
-from leti_ctl.follow.progress import make_view
-from leti_ctl.pipeline import done_units, plan
+from leti_ctl.pipeline import plan
 from leti_ctl.results import summary, tables
 from stages.contract.errors import SandboxUnavailable, SpecError, UsageError
 from stages.contract.run import Run
@@ -47,22 +45,6 @@ def create(spec: RunSpec, store_uri: str, name: str, *, here: bool = True) -> Ru
         raise UsageError(f"--name {name!r}: the run exists; go on with it: leti-ctl resume {control.address(run)}")
     ancestry.confirm(run)
     return run
-
-
-def drive(run: Run, spec: RunSpec, *, why: str, as_json: bool, bid: control.Bid | None = None) -> None:
-    """Drive the run to its end on this machine and print its summary; `why` says why it runs here."""
-    work(run, spec, why=why, bid=bid)
-    print_summary(run, as_json=as_json)
-
-
-def work(run: Run, spec: RunSpec, *, why: str, bid: control.Bid | None = None) -> None:
-    """Drive the run to its end on this machine."""
-    check_machine(spec)
-    whole = plan(decisions.effective(run, spec))
-    done = len(done_units(run, spec, whole))
-    click.echo(f"run {run.name} on this machine (backend local: {why}), artifacts in {run.uri}", err=True)
-    with make_view(len(whole.units), done) as view:
-        Driver(run, spec, view).drive(bid)
 
 
 def print_summary(run: Run, *, as_json: bool) -> None:

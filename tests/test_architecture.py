@@ -26,7 +26,7 @@ GATES: dict[str, tuple[str, ...]] = {
     "transformers": ("stages.prepare", "stages.generate", "stages.train"),
     "safetensors": ("stages.prepare", "stages.generate", "stages.train"),
     "deepspeed": ("stages.train",),
-    "pyarrow": ("stages.prepare", "stages.build", "stages.train", "leti_ctl.audit", "leti_ctl.artifacts.reader"),
+    "pyarrow": ("stages.prepare", "stages.build", "stages.train", "leti_ctl.audit", "leti_ctl.inventory.parquet"),
     "datasets": ("stages.prepare", "stages.tasks"),
     "spacy": ("stages.tasks.eae",),
     "boto3": ("stages.contract.store.s3",),
@@ -55,6 +55,41 @@ GATES: dict[str, tuple[str, ...]] = {
     "pickle": (),
 }
 """Third-party (and risky) modules, and the only places that may import them."""
+
+LAYERS: dict[str, tuple[tuple[str, ...], ...]] = {
+    "stages.contract": (
+        ("errors", "packages", "seeds", "cuts"),
+        ("records", "store"),
+        ("prompts",),
+        ("sections",),
+        ("benchmarks",),
+        ("rules",),
+        ("spec",),
+        ("artifacts",),
+        ("schemas", "seal", "transfer", "notes"),
+        ("run",),
+        ("origin", "logs"),
+    ),
+    "leti_ctl": (
+        ("layers", "pipeline", "control"),
+        ("presets", "decisions", "inventory"),
+        ("config", "results", "audit"),
+        ("options", "follow", "tracking", "trace"),
+        ("artifacts",),
+        ("compare", "launch"),
+        ("backends",),
+        ("steps", "estimate"),
+        ("doctor", "suite"),
+        ("report",),
+        ("commands",),
+        ("cli",),
+        ("__main__",),
+    ),
+}
+"""Modules and packages in layers, the lowest first: each imports only what lies in a layer below its own.
+
+Types may be named upwards (`if TYPE_CHECKING:`).
+"""
 
 FILE_LINES = 400
 FUNCTION_LINES = 60
@@ -88,18 +123,36 @@ def tree(path: Path) -> ast.Module:
     return ast.parse((ROOT / path).read_bytes(), str(path))
 
 
-def imports(path: Path) -> Iterator[str]:
-    """Yield every module a file imports, wherever in the file; names of `from x import y` that are modules as x.y."""
+def imports(path: Path, *, types: bool = True) -> Iterator[str]:
+    """Yield every module a file imports, wherever in the file; names of `from x import y` that are modules as x.y.
+
+    Without `types`, those are left out that only a type checker sees.
+    """
+    unseen = set() if types else set(type_checked(tree(path)))
     for node in ast.walk(tree(path)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
+        elif isinstance(node, ast.ImportFrom) and node not in unseen:
             assert node.level == 0, f"{path}:{node.lineno}: write imports in full"
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
+def type_checked(module: ast.Module) -> Iterator[ast.AST]:
+    """Yield what stands below `if TYPE_CHECKING:`."""
+    for node in ast.walk(module):
+        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+            yield from ast.walk(node)
+
+
 def lies_in(module: str, package: str) -> bool:
     return module == package or module.startswith(package + ".")
+
+
+def rooms(package: str) -> dict[Path, str]:
+    """Return the files of a package with the module or package directly below it that each lies in."""
+    top = Path(*package.split("."))
+    inside = [path for path in MODULES if path.is_relative_to(top) and path != top / "__init__.py"]
+    return {path: path.relative_to(top).parts[0].removesuffix(".py") for path in inside}
 
 
 def allowed(module: str) -> tuple[str, ...]:
@@ -122,6 +175,17 @@ def test_imports_run_one_way(path: Path) -> None:
     for name in ours:
         doors = {target for source, target in JUDGE if source == module}
         assert any(lies_in(name, package) for package in (*allowed(module), *doors)), f"{module} imports {name}"
+
+
+@pytest.mark.parametrize("package", LAYERS)
+def test_layers_import_only_what_lies_below_them(package: str) -> None:
+    rank = {name: number for number, layer in enumerate(LAYERS[package]) for name in layer}
+    assert rank.keys() == set(rooms(package).values())
+    for path, room in rooms(package).items():
+        for name in imports(path, types=False):
+            other = name.removeprefix(f"{package}.").partition(".")[0] if lies_in(name, package) else room
+            known = other == room or other not in rank or rank[other] < rank[room]
+            assert known, f"{dotted(path)} imports {name}"
 
 
 @pytest.mark.parametrize("path", MODULES, ids=str)

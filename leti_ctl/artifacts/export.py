@@ -13,11 +13,11 @@ from leti_ctl import control
 from leti_ctl.artifacts import fetching
 from leti_ctl.artifacts.garbage import checkpoint_is_whole
 from leti_ctl.artifacts.provenance import PROVENANCE, statement
-from leti_ctl.audit.catalog import Catalog
-from leti_ctl.audit.finding import Finding
 from leti_ctl.config.specs import to_yaml
+from leti_ctl.inventory.catalog import Catalog
+from leti_ctl.inventory.finding import Finding
+from leti_ctl.inventory.ledger import Ledger
 from leti_ctl.results import summary
-from leti_ctl.trace.ledger import Ledger
 from leti_ctl.trace.lineage import bases, lineage
 from stages.contract.artifacts import Ref, parse_ref
 from stages.contract.errors import ArtifactError, UsageError

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
+from leti_ctl.inventory.ledger import damaged
 from stages.contract.artifacts import ARTIFACTS, DataObject, Ref
 from stages.contract.errors import ArtifactError, UsageError
 from stages.contract.run import Run
@@ -63,8 +64,3 @@ def path_within(ref: Ref, item: DataObject) -> str:
     """Return where an object stands in its artifact: its path in the folder that was committed, else its name."""
     rest = item.key.removeprefix(f"{ref.prefix}/")
     return rest.partition("/")[2] if ARTIFACTS[ref.artifact].format == "folder" else rest
-
-
-def damaged(run: Run, fault: str) -> ArtifactError:
-    """Return the error for an object that is not as its record says, with the remedy."""
-    return ArtifactError(f"{fault}; `leti-ctl audit {run.name}` lists everything that is damaged")

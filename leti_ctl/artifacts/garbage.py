@@ -20,47 +20,26 @@ leaves uncommitted for longer than the rule's hours. An audit finds it as missin
 
 from __future__ import annotations
 
-import hashlib
 import re
 import time
-from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, NamedTuple
-
-from pydantic import NonNegativeInt, ValidationError
+from collections.abc import Mapping
+from typing import NamedTuple
 
 from leti_ctl import control, decisions
 from leti_ctl.artifacts import ancestry
+from leti_ctl.inventory import removals
+from leti_ctl.inventory.catalog import Catalog
+from leti_ctl.inventory.removals import Collection, Removed
 from leti_ctl.pipeline import done_units, plan
 from leti_ctl.results import summary
 from stages.contract.artifacts import Part, Ref, inputs, parse_ref
-from stages.contract.errors import ArtifactError, Stopped, UsageError
-from stages.contract.records import Record, first_fault
+from stages.contract.errors import Stopped, UsageError
 from stages.contract.run import Run
 from stages.contract.spec import RunSpec
 from stages.contract.store import Leftover
 
-if TYPE_CHECKING:
-    from leti_ctl.audit.catalog import Catalog
-
 WEIGHTS = (".safetensors", ".bin", ".pt")
 _PART_OBJECT = re.compile(r"(\d{5})-of-(\d{5})-.+")
-PREFIX = "gc/"
-
-
-class Removed(Record):
-    """An object that a record names and that is gone on purpose."""
-
-    key: str
-    sha256: str
-    size: NonNegativeInt
-
-
-class Collection(Record):
-    """One collection: what was removed, by which rule."""
-
-    at: str
-    rule: str
-    objects: tuple[Removed, ...]
 
 
 class Retention(NamedTuple):
@@ -139,8 +118,6 @@ def collect(run: Run, retention: Retention) -> Garbage:
     The run is held meanwhile. `Stopped` when somebody takes it over: what is removed until then is as it should be, and
     another collection removes the rest.
     """
-    from leti_ctl.audit.catalog import Catalog  # which asks this module what was removed
-
     bid = control.Bid(control.newest(run))
     driver = bid.after.driver
     if driver and bid.after.is_driven():
@@ -154,8 +131,7 @@ def collect(run: Run, retention: Retention) -> Garbage:
 def _write_down(run: Run, garbage: Garbage, retention: Retention, number: int) -> None:
     if garbage.superseded:
         collection = Collection(at=control.now(), rule=retention.rule, objects=tuple(garbage.superseded))
-        text = collection.model_dump_json(indent=2).encode()
-        run.store.put_if_absent(run.key(f"{PREFIX}{number:04d}-{hashlib.sha256(text).hexdigest()}.json"), text)
+        removals.write(run, number, collection)
 
 
 def _remove(run: Run, garbage: Garbage, retention: Retention, held: control.Epoch) -> Garbage:
@@ -204,24 +180,6 @@ def _is_half_removed(catalog: Catalog, ref: Ref, claimed: Mapping[int, list[str]
     """Whether a collection began to remove an artifact's weights and was killed."""
     held = [item.key for item in catalog.objects(ref) if item.key in catalog.removed]
     return any(key not in catalog.sizes for key in held) and ref.iteration not in claimed
-
-
-def removed(run: Run, keys: Iterable[str]) -> Mapping[str, str]:
-    """Return key and SHA-256 of every object that collections removed; a damaged collection is an `ArtifactError`."""
-    return dict(_removed(run, keys))
-
-
-def _removed(run: Run, keys: Iterable[str]) -> Iterator[tuple[str, str]]:
-    for key in keys:
-        if key.startswith(PREFIX):
-            data = run.store.get(run.key(key))
-            if hashlib.sha256(data).hexdigest() not in key:
-                raise ArtifactError(f"{run.key(key)}: is not what was written; its name holds its SHA-256")
-            try:
-                collection = Collection.model_validate_json(data)
-            except ValidationError as error:
-                raise ArtifactError(f"{run.key(key)}: {first_fault(error)}") from error
-            yield from ((each.key, each.sha256) for each in collection.objects)
 
 
 def _needed(run: Run, spec: RunSpec) -> set[str]:

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from leti_ctl.artifacts import fetching
-from leti_ctl.artifacts.reader import blocks, packed_in
-from leti_ctl.audit.catalog import Catalog
-from leti_ctl.trace.ledger import Ledger
+from leti_ctl.inventory.catalog import Catalog
+from leti_ctl.inventory.ledger import Ledger
+from leti_ctl.inventory.parquet import blocks, packed_in
 from stages.contract.artifacts import ARTIFACTS, DataObject, Part, Ref, parse_ref
 from stages.contract.errors import ArtifactError, UsageError
 from stages.contract.records import Execution, PackedRow
@@ -118,7 +118,7 @@ class Examples:
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         """Yield row, epoch, step, problem, sample, verdict, tokens and text."""
-        from leti_ctl.artifacts.spelling import Speller
+        from leti_ctl.inventory.spelling import Speller
 
         speller = Speller(Ledger(self.run), Ref("checkpoint", self.ref.iteration))
         for number, row in self._rows():
@@ -154,7 +154,7 @@ class Examples:
 
 
 def _blocks(run: Run, ref: Ref) -> Iterator[dict[str, Any]]:
-    from leti_ctl.artifacts.spelling import Speller
+    from leti_ctl.inventory.spelling import Speller
 
     ledger = Ledger(run)
     speller = Speller(ledger, Ref("checkpoint", 0))

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from leti_ctl import control
-from leti_ctl.trace.ledger import Ledger
+from leti_ctl.inventory.ledger import Ledger
 from leti_ctl.trace.lineage import bases, lineage
 from stages.contract.artifacts import Ref, parse_origin, parse_ref
 from stages.contract.run import SPEC_KEY

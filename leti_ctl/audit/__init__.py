@@ -1,10 +1,10 @@
 """The audit of a run: everything in the store, checked against everything else, nothing written.
 
-Each module holds one family of checks and yields `Finding`s; `audit` runs them side by side.
+Each module holds one family of checks and yields `Finding`s; `report.audit` runs them side by side, after
+`inventory.catalog` has seen that every key is of a known form and every record can be read and belongs where it lies.
 
 | module | what must hold |
 |---|---|
-| `catalog` | every key is of a known form, every record can be read and belongs where it lies |
 | `lineage` | indexes are the sum of their parts; inputs exist, are complete, have the digests written down |
 | `objects` | every object is there, has its size and its SHA-256; nobody's objects are counted |
 | `midstage` | what an unfinished training would go on from is whole |

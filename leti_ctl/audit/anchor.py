@@ -14,8 +14,8 @@ import hashlib
 import re
 from collections.abc import Iterator
 
-from leti_ctl.audit.catalog import Catalog
-from leti_ctl.audit.finding import Finding
+from leti_ctl.inventory.catalog import Catalog
+from leti_ctl.inventory.finding import Finding
 from stages.contract.errors import UsageError
 from stages.contract.run import SPEC_KEY
 

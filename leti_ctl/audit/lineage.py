@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from itertools import chain
 
 from leti_ctl import control, decisions
-from leti_ctl.audit.catalog import UNREADABLE, Catalog, compact
-from leti_ctl.audit.compact import Objects
-from leti_ctl.audit.finding import Finding, warning
+from leti_ctl.inventory.catalog import UNREADABLE, Catalog, compact
+from leti_ctl.inventory.compact import Objects
+from leti_ctl.inventory.finding import Finding, warning
 from leti_ctl.pipeline import Unit, plan
 from stages.contract.artifacts import (
     STAGES,

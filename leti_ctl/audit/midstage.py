@@ -10,8 +10,8 @@ from collections.abc import Iterator
 
 from pydantic import ValidationError
 
-from leti_ctl.audit.catalog import UNREADABLE, Catalog
 from leti_ctl.audit.objects import Reader
+from leti_ctl.inventory.catalog import UNREADABLE, Catalog
 from stages.contract.artifacts import MidStage, Ref
 from stages.contract.records import StepLog, first_fault
 from stages.contract.transfer import lines

@@ -10,8 +10,8 @@ from typing import IO, TypeVar
 
 from pydantic import ValidationError
 
-from leti_ctl.audit.catalog import UNREADABLE, Catalog
-from leti_ctl.audit.finding import Finding
+from leti_ctl.inventory.catalog import UNREADABLE, Catalog
+from leti_ctl.inventory.finding import Finding
 from stages.contract.artifacts import DataObject, Ref
 from stages.contract.records import Record, first_fault
 from stages.contract.transfer import READ_TRIES, SMALL_BYTES, digest_of, lines

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import groupby, zip_longest
 
-from leti_ctl.artifacts.reader import packed_in
-from leti_ctl.audit.catalog import UNREADABLE, Catalog
-from leti_ctl.audit.finding import Finding, Level, warning
 from leti_ctl.audit.shadow import Shadow, shadow
+from leti_ctl.inventory.catalog import UNREADABLE, Catalog
+from leti_ctl.inventory.finding import Finding, Level, warning
+from leti_ctl.inventory.parquet import packed_in
 from leti_ctl.pipeline import Unit, plan
 from stages.contract.artifacts import Part, PartRecord, Ref, inputs, parse_ref
 from stages.contract.records import Execution, Sample

@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 
 from leti_ctl import control, decisions
 from leti_ctl.audit import anchor, lineage, midstage, passes, rederive, sampled, shape, training
-from leti_ctl.audit.catalog import UNREADABLE, Catalog
-from leti_ctl.audit.finding import CAUSES, Finding
 from leti_ctl.audit.objects import Reader
+from leti_ctl.inventory.catalog import UNREADABLE, Catalog
+from leti_ctl.inventory.finding import CAUSES, Finding
 from stages.contract.artifacts import Ref
 from stages.contract.errors import ArtifactError
 from stages.contract.records import Problem

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 from tokenizers import Tokenizer
 
-from leti_ctl.audit.catalog import Catalog
-from leti_ctl.audit.finding import Finding
 from leti_ctl.audit.objects import Reader
+from leti_ctl.inventory.catalog import Catalog
+from leti_ctl.inventory.finding import Finding
 from stages.contract.artifacts import Part, Ref
 from stages.contract.records import Problem, Sample
 from stages.contract.spec import Pass, RunSpec

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from leti_ctl.audit.catalog import Catalog
+from leti_ctl.inventory.catalog import Catalog
 from leti_ctl.pipeline import Unit
 from stages.contract.artifacts import Part, PartRecord, Ref
 from stages.contract.errors import LetiError

@@ -9,9 +9,9 @@ from collections import defaultdict
 from collections.abc import Iterator
 from datetime import datetime
 
-from leti_ctl.audit.catalog import Catalog, compact
-from leti_ctl.audit.compact import Objects
-from leti_ctl.audit.finding import Finding
+from leti_ctl.inventory.catalog import Catalog, compact
+from leti_ctl.inventory.compact import Objects
+from leti_ctl.inventory.finding import Finding
 from stages.contract.artifacts import ARTIFACTS, Part, PartRecord, Ref, parts_of
 from stages.contract.seal import divisions
 from stages.contract.spec import RunSpec

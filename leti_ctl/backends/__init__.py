@@ -1,1 +1,1 @@
-"""Where the graph runs: one module per backend."""
+"""Where the graph runs: one package per backend."""

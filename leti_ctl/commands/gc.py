@@ -35,7 +35,7 @@ def gc(run: str, delete: bool, best: bool, every: int, orphan_hours: float, stor
 
     from leti_ctl import control
     from leti_ctl.artifacts import garbage
-    from leti_ctl.audit.catalog import Catalog
+    from leti_ctl.inventory.catalog import Catalog
     from stages.contract.store import open_store
 
     opened = control.open_run(open_store(store_uri), run)

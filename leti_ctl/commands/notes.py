@@ -19,9 +19,9 @@ def notes(run: str, iteration: int, missing: bool, address: str | None, store_ur
     The lines go into the file that the spec names as feedback.notes; then resume the run, or start one that takes them.
     """
     from leti_ctl import control
-    from leti_ctl.artifacts import annotate
+    from leti_ctl.artifacts.notes import find_requests
     from stages.contract.store import open_store
 
     opened = control.open_run(open_store(store_uri), run)
-    for each in annotate.find_requests(opened, iteration, notes=address, missing=missing):
+    for each in find_requests(opened, iteration, notes=address, missing=missing):
         click.echo(each.model_dump_json())

@@ -33,7 +33,8 @@ def resume(
     Committed parts are kept, the rest is done, where the run was last: on a cluster by a new workflow that begins with
     the first incomplete iteration. Only compatible fields may be changed; others are refused with a diff.
     """
-    from leti_ctl import control, launch
+    from leti_ctl import control
+    from leti_ctl.backends.local import drive as here
     from leti_ctl.config import contexts, specs
     from stages.contract.store import open_store
 
@@ -51,4 +52,4 @@ def resume(
         return
     control.check_amendment(opened, wanted)
     bid.check()
-    launch.drive(opened, wanted, why=choice.why, as_json=as_json, bid=bid)
+    here.drive(opened, wanted, why=choice.why, as_json=as_json, bid=bid)

@@ -30,13 +30,13 @@ def samples(
     import json
 
     from leti_ctl import control
-    from leti_ctl.artifacts import reader
+    from leti_ctl.artifacts import samples as inspection
     from leti_ctl.results import tables
     from stages.contract.store import open_store
 
     opened = control.open_run(open_store(store_uri), run)
-    wanted = reader.Filter(iteration, split, problem, outcome, limit)
-    found = reader.read_samples(opened, wanted)
+    wanted = inspection.Filter(iteration, split, problem, outcome, limit)
+    found = inspection.read_samples(opened, wanted)
     if as_json:
         click.echo(json.dumps({"run": run, "samples": found}, indent=2))
     else:

@@ -58,6 +58,7 @@ def submit(
     `leti-ctl resume` goes on from what is committed, and a cluster goes on by itself.
     """
     from leti_ctl import control, launch
+    from leti_ctl.backends.local import drive as here
     from leti_ctl.config import contexts, specs
     from stages.contract.errors import UsageError
 
@@ -90,7 +91,7 @@ def submit(
         return
     run = launch.create(spec, store_uri, name)
     # A new run has no claim: who resumed it since, with a spec of its own perhaps, has it.
-    launch.drive(run, run.spec, why=choice.why, as_json=as_json, bid=control.Bid(control.unclaimed(run)))
+    here.drive(run, run.spec, why=choice.why, as_json=as_json, bid=control.Bid(control.unclaimed(run)))
 
 
 def _seeded(spec: RunSpec, name: str, seeds: str) -> dict[str, RunSpec]:
@@ -103,10 +104,11 @@ def _seeded(spec: RunSpec, name: str, seeds: str) -> dict[str, RunSpec]:
 def _seeds_here(spec: RunSpec, name: str, seeds: str, store_uri: str, why: str, as_json: bool) -> None:
     """Drive one run after the other; all exist from the start, so that `resume` can go on with any of them."""
     from leti_ctl import launch
+    from leti_ctl.backends.local import drive as here
 
     runs = [launch.create(each, store_uri, one) for one, each in _seeded(spec, name, seeds).items()]
     for run in runs:
-        launch.work(run, run.spec, why=why)
+        here.work(run, run.spec, why=why)
         if not as_json:
             launch.print_summary(run, as_json=False)
     _print_spread(runs, as_json)

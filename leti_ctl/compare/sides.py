@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import Any
 
 from leti_ctl import control
-from leti_ctl.audit.catalog import Catalog
+from leti_ctl.inventory.catalog import Catalog
 from leti_ctl.pipeline import plan
 from stages.contract.artifacts import Part, PartRecord, Ref
 from stages.contract.errors import UsageError

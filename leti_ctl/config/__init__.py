@@ -5,5 +5,4 @@
 | `specs` | preset, YAML file and `--set a.b=c`: a `RunSpec` |
 | `profiles` | the node pools of a cluster |
 | `contexts` | where runs go: store, namespace, backend |
-| `layers` | how YAML texts are laid over each other and validated |
 """

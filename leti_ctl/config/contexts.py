@@ -19,7 +19,7 @@ import re
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from leti_ctl.config import layers
+from leti_ctl import layers
 from stages.contract.errors import UsageError
 from stages.contract.spec import Section
 

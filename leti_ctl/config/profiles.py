@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
-from leti_ctl.config import layers
+from leti_ctl import layers
 from stages.contract.errors import SpecError, UsageError
 from stages.contract.spec import RunSpec, Section
 

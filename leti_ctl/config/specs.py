@@ -9,8 +9,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel
 
-from leti_ctl import presets
-from leti_ctl.config import layers
+from leti_ctl import layers, presets
 from stages.contract.spec import RunSpec
 
 PATH_FIELDS = ("model.source", "task.source", "task.prompt_file", "generate.script", "pretraining.source")

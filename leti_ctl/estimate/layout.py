@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from leti_ctl.backends.local import SLOTS
+from leti_ctl.backends.local.driver import SLOTS
 from leti_ctl.config.profiles import POOLS, PoolName, Profile, refuse
 from leti_ctl.estimate.rates import Rates
 from leti_ctl.pipeline import Unit

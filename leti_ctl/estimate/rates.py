@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
-from leti_ctl.config import layers
+from leti_ctl import layers
 from leti_ctl.estimate.ranges import Range
 from stages.contract.errors import UsageError
 from stages.contract.spec import Section

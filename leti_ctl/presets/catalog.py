@@ -8,7 +8,7 @@ from importlib import resources
 from importlib.resources.abc import Traversable
 from typing import NamedTuple
 
-from leti_ctl.config import layers
+from leti_ctl import layers
 from leti_ctl.presets import family
 from stages.contract.errors import UsageError
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from leti_ctl.config import layers
+from leti_ctl import layers
 from stages.contract.spec import Section
 
 

@@ -45,8 +45,8 @@ from importlib.metadata import version
 from typing import Any, NamedTuple
 
 from leti_ctl import control, decisions
-from leti_ctl.audit.catalog import Catalog
 from leti_ctl.audit.report import audit as check
+from leti_ctl.inventory.catalog import Catalog
 from leti_ctl.pipeline import Plan, Unit, plan
 from leti_ctl.report import canary, groups, origin, scan, scores, timeline
 from leti_ctl.report.cost import cost

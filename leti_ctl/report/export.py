@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from leti_ctl.config import layers
+from leti_ctl import layers
 from leti_ctl.report.collect import TABLES
 from leti_ctl.report.markup import finite
 from leti_ctl.report.plot import Data, Spec

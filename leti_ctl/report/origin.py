@@ -7,9 +7,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from typing import Any
 
-from leti_ctl import presets
-from leti_ctl.audit.catalog import Catalog
-from leti_ctl.config import layers, specs
+from leti_ctl import layers, presets
+from leti_ctl.config import specs
+from leti_ctl.inventory.catalog import Catalog
 from stages.contract.artifacts import PartRecord, Ref
 from stages.contract.errors import LetiError
 from stages.contract.spec import RunSpec

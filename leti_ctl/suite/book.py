@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 
 from pydantic import NonNegativeInt, PositiveInt, model_validator
 
-from leti_ctl.config import layers
+from leti_ctl import layers
 from stages.contract.errors import UsageError
 from stages.contract.spec import Section
 

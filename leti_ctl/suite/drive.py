@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from leti_ctl import control, decisions, launch
-from leti_ctl.backends import nursery
-from leti_ctl.backends.local import Driver
+from leti_ctl.backends.local import nursery
+from leti_ctl.backends.local.driver import Driver
 from leti_ctl.pipeline import Unit, done_units, plan
 from leti_ctl.suite.resolve import Wanted
 from stages.contract.errors import LetiError, NoRun, Stopped

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-from leti_ctl import control
-from leti_ctl.config import layers, specs
+from leti_ctl import control, layers
+from leti_ctl.config import specs
 from leti_ctl.suite.book import Cell, Table
 from leti_ctl.suite.trial import Trial
 from stages.contract.errors import LetiError

@@ -8,8 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from leti_ctl import presets
-from leti_ctl.config import layers
+from leti_ctl import layers, presets
 from leti_ctl.suite.book import Suite
 from stages.contract.errors import UsageError
 from stages.contract.spec import RunSpec

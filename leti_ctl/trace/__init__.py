@@ -2,7 +2,6 @@
 
 | module | what it tells |
 |---|---|
-| `ledger` | what a run's records say: read one by one when asked for, each held against its checksum |
 | `rows` | single rows, out of the one part that has them, whose bytes are verified first |
 | `lineage` | an artifact with who made it and, nested, what it was made from |
 | `back` | from a training row, a sample, a step or a score to the problems and the base model |

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 
 from leti_ctl import control
 from leti_ctl.audit.passes import Drawn, Scores, Verdict
+from leti_ctl.inventory.ledger import Ledger
 from leti_ctl.trace.judged import agreement, find_judged, place
-from leti_ctl.trace.ledger import Ledger
 from leti_ctl.trace.lineage import Tree, bases, lineage, weights
 from leti_ctl.trace.rows import (
     Found,
@@ -178,7 +178,7 @@ def _targets(row: PackedRow, number: int) -> int:
 
 def _texts(ledger: Ledger, row: PackedRow, iteration: int) -> list[str]:
     """Return the text of each example as the model is trained on it, special tokens spelled out."""
-    from leti_ctl.artifacts.spelling import Speller
+    from leti_ctl.inventory.spelling import Speller
 
     speller = Speller(ledger, Ref("checkpoint", iteration))
     ends = list(accumulate(row.lengths))

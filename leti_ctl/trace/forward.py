@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from leti_ctl import control
-from leti_ctl.trace.ledger import Ledger
+from leti_ctl.inventory.ledger import Ledger
 from leti_ctl.trace.lineage import Tree
 from leti_ctl.trace.rows import find_problem, find_samples, packed_of
 from stages.contract.artifacts import Ref

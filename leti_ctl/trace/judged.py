@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from typing import NamedTuple
 
-from leti_ctl.trace.ledger import Ledger
+from leti_ctl.inventory.ledger import Ledger
 from leti_ctl.trace.lineage import Tree, maker
 from leti_ctl.trace.rows import Found, Pair, Place, find_pairs, find_problem
 from stages.contract.artifacts import Ref

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from leti_ctl.trace.ledger import Held, Ledger
+from leti_ctl.inventory.ledger import Held, Ledger
 from stages.contract.artifacts import DataObject, Part, PartRecord, Ref, parse_origin, parse_ref
 from stages.contract.errors import UsageError
 

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Generic, NamedTuple, TypeVar
 
-from leti_ctl.artifacts.reader import packed_row, packed_sources, scratch_folder
-from leti_ctl.trace.ledger import Ledger
+from leti_ctl.inventory.ledger import Ledger
+from leti_ctl.inventory.parquet import packed_row, packed_sources, scratch_folder
 from stages.contract.artifacts import DataObject, Part, PartRecord, Ref
 from stages.contract.errors import UsageError
 from stages.contract.records import Execution, Note, PackedRow, Problem, Record, Sample, StepLog, read_rows

@@ -6,9 +6,9 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from leti_ctl.audit.catalog import Catalog, place_of
+from leti_ctl.inventory.catalog import Catalog, place_of
+from leti_ctl.inventory.ledger import Ledger
 from leti_ctl.trace.judged import check_command
-from leti_ctl.trace.ledger import Ledger
 from leti_ctl.trace.lineage import Tree, lineage
 from stages.contract.artifacts import DataObject, Part, PartRecord, Ref, parse_ref
 from stages.contract.errors import ArtifactError, UsageError

@@ -7,8 +7,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from leti_ctl import control, decisions
-from leti_ctl.config import layers
+from leti_ctl import control, decisions, layers
 from leti_ctl.pipeline import plan
 from leti_ctl.results import summary
 from leti_ctl.tracking.points import ended

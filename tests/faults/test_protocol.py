@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
 from leti_ctl.artifacts import garbage
-from leti_ctl.audit.catalog import Catalog
 from leti_ctl.audit.report import audit
+from leti_ctl.inventory.catalog import Catalog
 from stages.contract.artifacts import Part, PartRecord, Ref
 from stages.contract.errors import ArtifactError
 from stages.contract.records import Problem

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from leti_ctl import control, decisions, steps
-from leti_ctl.backends.local import Driver
+from leti_ctl.backends.local.driver import Driver
 from leti_ctl.config import specs
 from leti_ctl.follow.progress import PlainView
 from leti_ctl.pipeline import plan

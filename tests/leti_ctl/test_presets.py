@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from leti_ctl import presets
+from leti_ctl import layers, presets
 from leti_ctl.commands.presets import presets as command
-from leti_ctl.config import layers, specs
+from leti_ctl.config import specs
 from leti_ctl.presets import family
 from stages.build.stage import schedule
 from stages.contract.errors import LetiError, SpecError, UsageError

@@ -15,11 +15,11 @@ from click.testing import CliRunner
 from leti_ctl import control, launch
 from leti_ctl.artifacts import ancestry
 from leti_ctl.artifacts.export import export
-from leti_ctl.audit.catalog import Catalog
 from leti_ctl.audit.report import Depth, Report, audit
 from leti_ctl.cli import cli
+from leti_ctl.inventory.catalog import Catalog
+from leti_ctl.inventory.ledger import Ledger
 from leti_ctl.results import summary
-from leti_ctl.trace.ledger import Ledger
 from leti_ctl.trace.lineage import lineage
 from stages.contract.artifacts import PartRecord, Ref, find_origin, parse_origin
 from stages.contract.errors import ArtifactError, SpecError, UsageError

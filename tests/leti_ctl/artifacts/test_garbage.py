@@ -16,9 +16,9 @@ import pytest
 from click.testing import CliRunner
 
 from leti_ctl.artifacts import garbage
-from leti_ctl.audit.catalog import Catalog
 from leti_ctl.audit.report import audit
 from leti_ctl.cli import cli
+from leti_ctl.inventory.catalog import Catalog
 from stages.contract.artifacts import Part
 from stages.contract.errors import ArtifactError, LetiError, UsageError
 from stages.contract.records import write_rows

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from leti_ctl.artifacts.reader import packed_rows
+from leti_ctl.inventory.parquet import packed_in
 from leti_ctl.pipeline import Unit, plan
 from stages.build.stage import build
 from stages.contract.artifacts import Input, Ref, inputs, parse_ref
@@ -132,7 +132,7 @@ def _train(job: Job) -> None:
 def _targets(job: Job) -> list[int]:
     """What each step learns from."""
     counts: Counter[int] = Counter()
-    for row in packed_rows(job.run, Ref("examples", job.iteration)):
+    for row in packed_in(job.run, job.run.get_index(Ref("examples", job.iteration)).objects):
         counts[row.step] += sum(row.loss_mask)
     return [counts[step] for step in sorted(counts)]
 

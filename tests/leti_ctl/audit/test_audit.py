@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from leti_ctl.audit.finding import CHECKS
 from leti_ctl.audit.report import Depth, Report, audit
 from leti_ctl.cli import cli
+from leti_ctl.inventory.finding import CHECKS
 from stages.contract.artifacts import Index, PartRecord
 from stages.contract.records import Execution, Metrics, Sample, read_rows, write_rows
 from stages.contract.run import Run

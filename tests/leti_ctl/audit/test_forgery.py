@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from leti_ctl.audit.finding import CHECKS
 from leti_ctl.audit.report import Depth, audit
+from leti_ctl.inventory.finding import CHECKS
 from stages.contract.artifacts import DataObject, Index, Input, Made, PartRecord, Ref
 from stages.contract.run import Run
 from stages.contract.store import LocalStore

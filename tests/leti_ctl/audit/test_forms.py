@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from leti_ctl.artifacts.reader import Filter, read_samples
+from leti_ctl.artifacts.samples import Filter, read_samples
 from leti_ctl.audit.report import Depth, audit
 from stages.contract.artifacts import Ref
 from stages.contract.records import Metrics

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from leti_ctl.audit.catalog import Catalog, is_known
+from leti_ctl.inventory.catalog import Catalog, is_known
 from leti_ctl.pipeline import plan
 from stages.contract.artifacts import ARTIFACTS, Ref
 from stages.contract.run import Run

@@ -18,11 +18,11 @@ from click.testing import CliRunner
 
 from leti_ctl import control
 from leti_ctl.audit import sampled, training
-from leti_ctl.audit.catalog import Catalog
-from leti_ctl.audit.finding import Finding
 from leti_ctl.audit.objects import Reader
 from leti_ctl.audit.report import Report, audit
 from leti_ctl.cli import cli
+from leti_ctl.inventory.catalog import Catalog
+from leti_ctl.inventory.finding import Finding
 from stages.contract.artifacts import Part, Ref
 from stages.contract.errors import UsageError
 from stages.contract.records import StepLog

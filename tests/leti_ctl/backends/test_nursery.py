@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from leti_ctl.backends import nursery
-from leti_ctl.backends.nursery import Forked, Nursery
+from leti_ctl.backends.local import nursery
+from leti_ctl.backends.local.nursery import Forked, Nursery
 from stages.contract.run import Run
 from tests.conftest import ROOT
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from leti_ctl import control, steps
-from leti_ctl.backends.local import Driver
+from leti_ctl.backends.local.driver import Driver
 from leti_ctl.pipeline import Unit
 from leti_ctl.results import summary
 from leti_ctl.suite.drive import Progress

@@ -18,9 +18,9 @@ import pytest
 
 from leti_ctl import control, steps
 from leti_ctl.artifacts import garbage
-from leti_ctl.audit.catalog import Catalog
 from leti_ctl.backends.argo import submission
 from leti_ctl.backends.argo.cluster import Cluster
+from leti_ctl.inventory.catalog import Catalog
 from stages.contract.artifacts import Part, PartRecord
 from stages.contract.errors import Stopped, UsageError
 from stages.contract.records import write_rows

@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from leti_ctl.artifacts.reader import packed_rows
+from leti_ctl.inventory.parquet import packed_in
 from leti_ctl.pipeline import Unit, plan
 from stages.build.stage import build
 from stages.contract.artifacts import Input, Made, Ref, inputs, parse_ref
@@ -216,7 +216,7 @@ def _train(job: Job, scene: Scene) -> None:
     chance = random.Random(f"{scene.name} {job.iteration} {scene.seed}")
     before = job.iteration * scene.problems
     targets: Counter[int] = Counter()
-    for row in packed_rows(job.run, Ref("examples", job.iteration)):
+    for row in packed_in(job.run, job.run.get_index(Ref("examples", job.iteration)).objects):
         targets[row.step] += sum(row.loss_mask)
     steps = [_step(before + number, number, targets[number], chance) for number in sorted(targets)]
     tokens = sum(step.num_targets for step in steps)

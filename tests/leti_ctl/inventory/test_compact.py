@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from leti_ctl.audit.compact import Listing, Objects
-from leti_ctl.audit.parsing import BITE, parse
+from leti_ctl.inventory.compact import Listing, Objects
+from leti_ctl.inventory.parsing import BITE, parse
 from stages.contract.artifacts import DataObject, Made, PartRecord, objects_digest
 from stages.contract.store import Entry
 

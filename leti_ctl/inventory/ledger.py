@@ -14,9 +14,8 @@ from typing import NamedTuple, TypeVar
 
 from pydantic import ValidationError
 
-from leti_ctl.artifacts import garbage
-from leti_ctl.artifacts.fetching import damaged
-from leti_ctl.audit.finding import Finding
+from leti_ctl.inventory import removals
+from leti_ctl.inventory.finding import Finding
 from stages.contract.artifacts import DataObject, Index, Part, PartRecord, Ref, objects_digest
 from stages.contract.errors import ArtifactError
 from stages.contract.records import first_fault
@@ -107,7 +106,7 @@ class Ledger:
     def removed(self) -> Mapping[str, str]:
         """Key and SHA-256 of what collections removed on purpose."""
         start = len(self.run.key(""))
-        return garbage.removed(self.run, [key[start:] for key in self.run.store.list(self.run.key(garbage.PREFIX))])
+        return removals.removed(self.run, [key[start:] for key in self.run.store.list(self.run.key(removals.PREFIX))])
 
     def state(self, item: DataObject, held: Held) -> str:
         """Return what a listing says of an object: `there`, `removed` on purpose, `missing`, or of a wrong `size`."""
@@ -172,3 +171,8 @@ class Ledger:
                 self.note("spec", key, f"spec {self.run.spec_sha256[:12]}", record.spec_sha256[:12])
         if held.sealed and listed == len(held.records) and held.sealed.objects != held.objects:
             self.note("index", ref.index_key, "the objects of its parts", "other objects")
+
+
+def damaged(run: Run, fault: str) -> ArtifactError:
+    """Return the error for an object that is not as its record says, with the remedy."""
+    return ArtifactError(f"{fault}; `leti-ctl audit {run.name}` lists everything that is damaged")

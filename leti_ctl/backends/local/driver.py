@@ -25,7 +25,7 @@ from types import FrameType
 from typing import Any, NoReturn, Protocol
 
 from leti_ctl import control, decisions
-from leti_ctl.backends import nursery
+from leti_ctl.backends.local import nursery
 from leti_ctl.follow.journal import parse_line
 from leti_ctl.pipeline import HELD_OUT, Load, Plan, Unit, done_units, plan
 from stages.contract.errors import LetiError, RetryableError, Stopped

@@ -11,7 +11,7 @@ from typing import Generic, NamedTuple, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from leti_ctl.audit.compact import Objects
+from leti_ctl.inventory.compact import Objects
 from stages.contract.artifacts import DataObject, Index, PartRecord
 
 R = TypeVar("R", PartRecord, Index)

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from tokenizers import Tokenizer
 
-from leti_ctl.artifacts.reader import scratch_folder
-from leti_ctl.trace.ledger import Ledger
+from leti_ctl.inventory.ledger import Ledger
+from leti_ctl.inventory.parquet import scratch_folder
 from stages.contract.artifacts import Ref
 from stages.contract.errors import ArtifactError
 from stages.contract.prompts import escape

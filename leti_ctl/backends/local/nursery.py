@@ -19,7 +19,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from leti_ctl.backends.death import die_with_parent
+from leti_ctl.backends.local.death import die_with_parent
 
 FORKED = frozenset({"stages.prepare", "stages.generate", "stages.build", "stages.train", "stages.evaluate"})
 """Not `execute`: what starts model-written code starts from nothing."""

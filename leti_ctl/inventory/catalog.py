@@ -15,10 +15,10 @@ from typing import Any, NamedTuple, TypeVar
 
 from pydantic import ValidationError
 
-from leti_ctl.artifacts import garbage
-from leti_ctl.audit.compact import Listing, Objects
-from leti_ctl.audit.finding import Finding, warning
-from leti_ctl.audit.parsing import Parsed, parse
+from leti_ctl.inventory import removals
+from leti_ctl.inventory.compact import Listing, Objects
+from leti_ctl.inventory.finding import Finding, warning
+from leti_ctl.inventory.parsing import Parsed, parse
 from stages.contract.artifacts import Index, Part, PartRecord, Ref, parse_ref
 from stages.contract.errors import LetiError
 from stages.contract.records import first_fault
@@ -158,7 +158,7 @@ class Catalog:
     def _collected(self) -> Iterator[tuple[str, str]]:
         for key in self.sizes:
             try:
-                yield from garbage.removed(self.run, [key]).items()
+                yield from removals.removed(self.run, [key]).items()
             except UNREADABLE as error:
                 self.findings.append(Finding("record", key, "a collection as it was written", str(error)))
 
