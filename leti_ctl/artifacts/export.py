@@ -20,7 +20,7 @@ from leti_ctl.inventory.ledger import Ledger
 from leti_ctl.results import summary
 from leti_ctl.trace.lineage import bases, lineage
 from stages.contract.artifacts import Ref, parse_ref
-from stages.contract.errors import ArtifactError, UsageError
+from stages.contract.errors import UsageError
 from stages.contract.run import Run
 from stages.contract.spec import RunSpec
 
@@ -57,7 +57,7 @@ def export(run: Run, iteration: int, out: Path, advance: fetching.Advance = lamb
     ledger, ref = Ledger(run), Ref("checkpoint", iteration)
     told = lineage(ledger, ref)
     if fault := next((each for each in ledger.findings if not _is_spent(each, ref)), None):
-        raise ArtifactError(fault.line.removeprefix("error "))
+        raise fault.as_error()
     with fetching.staged(out, str(told["sha256"])) as folder:
         fetching.bring(run, ref, ledger.need(ref).objects, folder, advance)
         (folder / LINEAGE).write_text(json.dumps(told, indent=2) + "\n")

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from leti_ctl.inventory.ledger import damaged
-from stages.contract.artifacts import ARTIFACTS, DataObject, Ref
+from stages.contract.artifacts import DataObject, Ref
 from stages.contract.errors import ArtifactError, UsageError
 from stages.contract.run import Run
 from stages.contract.transfer import download, side_by_side
@@ -42,7 +42,7 @@ def bring(run: Run, ref: Ref, items: Sequence[DataObject], folder: Path, advance
 
     A file that is there already and whole is not fetched again, and what does not belong there is removed.
     """
-    paths = [folder / path_within(ref, item) for item in items]
+    paths = [folder / ref.path(item.key) for item in items]
     total, done = sum(item.size for item in items), 0
 
     def moved(count: int) -> None:
@@ -58,9 +58,3 @@ def bring(run: Run, ref: Ref, items: Sequence[DataObject], folder: Path, advance
         stray.unlink()
     side_by_side(fetch, range(len(items)), [item.size for item in items])
     return paths
-
-
-def path_within(ref: Ref, item: DataObject) -> str:
-    """Return where an object stands in its artifact: its path in the folder that was committed, else its name."""
-    rest = item.key.removeprefix(f"{ref.prefix}/")
-    return rest.partition("/")[2] if ARTIFACTS[ref.artifact].format == "folder" else rest

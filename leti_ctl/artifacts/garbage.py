@@ -32,14 +32,14 @@ from leti_ctl.inventory.catalog import Catalog
 from leti_ctl.inventory.removals import Collection, Removed
 from leti_ctl.pipeline import done_units, plan
 from leti_ctl.results import summary
-from stages.contract.artifacts import Part, Ref, inputs, parse_ref
+from stages.contract.artifacts import Part, Ref, find_ref, inputs
 from stages.contract.errors import Stopped, UsageError
 from stages.contract.run import Run
 from stages.contract.spec import RunSpec
 from stages.contract.store import Leftover
 
 WEIGHTS = (".safetensors", ".bin", ".pt")
-_PART_OBJECT = re.compile(r"(\d{5})-of-(\d{5})-.+")
+_PART_OBJECT = re.compile(r"(\d{5})-of-(\d{5})-")
 
 
 class Retention(NamedTuple):
@@ -168,12 +168,11 @@ def _is_orphan(run: Run, key: str, retention: Retention) -> bool:
 
 def _part_of(key: str) -> tuple[Ref, Part] | None:
     """Return whose data a key is, if it is an artifact's."""
-    names = key.split("/")
-    for depth in range(1, len(names)):
-        if found := parse_ref("/".join(names[:depth])):
-            part = _PART_OBJECT.fullmatch(names[depth])
-            return found[0], Part(int(part[1]), int(part[2])) if part else Part()
-    return None
+    ref = find_ref(key)
+    if ref is None:
+        return None
+    part = _PART_OBJECT.match(key.removeprefix(f"{ref.prefix}/"))
+    return ref, Part(int(part[1]), int(part[2])) if part else Part()
 
 
 def _is_half_removed(catalog: Catalog, ref: Ref, claimed: Mapping[int, list[str]]) -> bool:

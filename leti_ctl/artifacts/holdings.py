@@ -13,7 +13,7 @@ from leti_ctl.inventory.catalog import Catalog
 from leti_ctl.inventory.ledger import Ledger
 from leti_ctl.inventory.parquet import blocks, packed_in
 from stages.contract.artifacts import ARTIFACTS, DataObject, Part, Ref, parse_ref
-from stages.contract.errors import ArtifactError, UsageError
+from stages.contract.errors import UsageError
 from stages.contract.records import Execution, PackedRow
 from stages.contract.run import Run
 
@@ -41,7 +41,7 @@ def choose(run: Run, text: str) -> Chosen:
     named = parse_ref(text.strip("/"))
     held = ledger.held(named[0]) if named else None
     if fault := next(iter(ledger.findings), None):
-        raise ArtifactError(fault.line.removeprefix("error "))
+        raise fault.as_error()
     if named is None or held is None or not held.records:
         raise UsageError(f"artifact {text!r}: the run has none of that name; {_known(run)}")
     ref, part = named
@@ -72,13 +72,10 @@ def listing(run: Run, iteration: int | None = None) -> list[dict[str, Any]]:
     """
     catalog = Catalog(run)
     if fault := next((each for each in catalog.findings if each.level == "error"), None):
-        raise ArtifactError(fault.line.removeprefix("error "))
-    refs = [ref for ref in catalog.refs if iteration is None or ref.iteration == iteration]
-    if iteration is not None and not refs:
-        there = sorted({ref.iteration for ref in catalog.refs if ref.iteration is not None})
-        known = f"{there[0]} to {there[-1]}" if there else "none yet"
-        raise UsageError(f"--iteration {iteration}: run {run.name} has {known}")
-    return [_listed(catalog, ref) for ref in refs]
+        raise fault.as_error()
+    if iteration is not None:
+        catalog.need_iteration(iteration, "--iteration")
+    return [_listed(catalog, ref) for ref in catalog.refs if iteration in (None, ref.iteration)]
 
 
 def rows(run: Run, ref: Ref, part: Part | None, limit: int | None) -> Iterator[dict[str, Any]]:

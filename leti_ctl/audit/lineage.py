@@ -147,14 +147,13 @@ def _taken_over(catalog: Catalog, key: str, record: PartRecord, origin: Origin) 
     if there.digest() != named[str(origin)]:
         digest = named[str(origin)][:12]
         yield Finding("lineage", key, f"{origin} with digest {digest}", there.digest()[:12])
-    if _contents(there) != _contents(record):
+    if _files(there) != _files(record):
         yield Finding("lineage", key, f"the files of {origin}", "others")
 
 
-def _contents(record: PartRecord) -> dict[str, str]:
+def _files(record: PartRecord) -> dict[str, str]:
     """Return the SHA-256 of a folder's files by their paths within it."""
-    depth = len(Ref(record.artifact, record.iteration, record.split).prefix.split("/")) + 1
-    return {"/".join(item.key.split("/")[depth:]): item.sha256 for item in record.objects}
+    return {record.ref.path(item.key): item.sha256 for item in record.objects}
 
 
 def _digest(catalog: Catalog, source: Input) -> str | None:

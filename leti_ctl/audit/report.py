@@ -175,8 +175,7 @@ def _tasks(catalog: Catalog, spec: RunSpec) -> Iterator[Task]:
     for ref in catalog.refs:
         if ref.artifact == "problems":
             yield lambda reader, ref=ref: _exhaust(reader.read(ref, Problem))  # type: ignore[misc]
-    iterations = sorted({ref.iteration for ref in catalog.refs if ref.iteration is not None})
-    for iteration in iterations:
+    for iteration in catalog.iterations:
         for one in spec.passes():
             if one.split == "train":
                 yield lambda reader, iteration=iteration, one=one: training.check(  # type: ignore[misc]

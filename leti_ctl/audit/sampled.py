@@ -9,6 +9,7 @@ from tokenizers import Tokenizer
 from leti_ctl.audit.objects import Reader
 from leti_ctl.inventory.catalog import Catalog
 from leti_ctl.inventory.finding import Finding
+from leti_ctl.inventory.spelling import tokenizer_file
 from stages.contract.artifacts import Part, Ref
 from stages.contract.records import Problem, Sample
 from stages.contract.spec import Pass, RunSpec
@@ -19,8 +20,7 @@ MOST = 20
 
 def check(catalog: Catalog, spec: RunSpec) -> Iterator[list[Finding]]:
     """Yield, artifact by artifact, the samples whose columns contradict each other."""
-    iterations = sorted({ref.iteration for ref in catalog.refs if ref.iteration is not None})
-    for iteration in iterations:
+    for iteration in catalog.iterations:
         tokenizer = _tokenizer(catalog, Ref("checkpoint", iteration))
         if tokenizer is None:
             continue
@@ -66,7 +66,7 @@ def _is_text_of(tokenizer: Tokenizer, row: Sample, prompt: list[int]) -> bool:
 def _tokenizer(catalog: Catalog, ref: Ref) -> Tokenizer | None:
     """Return the checkpoint's, or None where it has none that can be read: its training rows told why."""
     record = catalog.part(ref, Part())
-    item = next((item for item in record.objects if item.key.endswith("/tokenizer.json")), None) if record else None
+    item = tokenizer_file(record.objects) if record else None
     if item is None:
         return None
     with Reader(catalog).spooled(item) as file:

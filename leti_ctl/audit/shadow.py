@@ -41,8 +41,7 @@ class Shadow:
         path = self.folder / "rows.jsonl"
         lines = list(write_rows(rows))
         path.write_bytes(b"".join(lines))
-        part = Part(like.part, like.parts)
-        self.run.commit(Commit(ref, part, {path: len(lines)}, like.inputs, like.seed, like.made))
+        self.run.commit(Commit(ref, like.position, {path: len(lines)}, like.inputs, like.seed, like.made))
         return len(lines)
 
     def work(self, unit: Unit) -> None:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from leti_ctl.audit.objects import Reader
 from leti_ctl.audit.passes import Pair, Verdict
+from leti_ctl.inventory.spelling import tokenizer_file
 from stages.contract.artifacts import Part, Ref
 from stages.contract.records import Block, PackedRow, Record, StepLog
 from stages.contract.spec import RunSpec
@@ -230,7 +231,7 @@ def _supervised(example: tuple[int, ...], ids: Ids, spec: RunSpec) -> tuple[str,
 def _special_ids(reader: Reader, spec: RunSpec, ref: Ref) -> Ids | None:
     """Read the special tokens from the checkpoint's `tokenizer.json`."""
     record = reader.catalog.part(ref, Part())
-    item = next((item for item in record.objects if item.key.endswith("/tokenizer.json")), None) if record else None
+    item = tokenizer_file(record.objects) if record else None
     if item is None:
         reader.note("tokens", ref.prefix, "a tokenizer.json", "none")
         return None

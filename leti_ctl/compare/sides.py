@@ -9,7 +9,7 @@ from typing import Any
 from leti_ctl import control
 from leti_ctl.inventory.catalog import Catalog
 from leti_ctl.pipeline import plan
-from stages.contract.artifacts import Part, PartRecord, Ref
+from stages.contract.artifacts import ARTIFACTS, PartRecord, Ref, parse_ref
 from stages.contract.errors import UsageError
 from stages.contract.run import Run
 from stages.contract.spec import RunSpec
@@ -22,9 +22,8 @@ class Side:
         self.run, self.iteration = run, iteration
         self.catalog = Catalog(run)
         if iteration is not None and not self.refs:
-            there = sorted({ref.iteration for ref in self.catalog.refs if ref.iteration is not None})
-            known = f"{there[0]} to {there[-1]}" if there else "none yet"
-            raise UsageError(f"--iterations {iteration}: run {run.name} has {known}")
+            self.catalog.need_iteration(iteration, "--iterations")
+            raise UsageError(f"--iterations {iteration}: run {run.name} has no complete artifact of it yet")
 
     @cached_property
     def spec(self) -> RunSpec:
@@ -57,20 +56,18 @@ class Side:
 
     def part_contents(self, record: PartRecord) -> list[str]:
         """Return what a part holds, without the keys, which tell the iteration."""
-        depth = len(Ref(record.artifact, record.iteration, record.split).prefix.split("/")) + 1
-        return [f"{item.sha256} {'/'.join(item.key.split('/')[depth:])}" for item in record.objects]
+        is_folder = ARTIFACTS[record.artifact].format == "folder"
+        return [f"{item.sha256} {record.ref.path(item.key) if is_folder else ''}" for item in record.objects]
 
     def inputs(self, record: PartRecord) -> Iterator[tuple[str, list[str] | str]]:
         """Yield what a part was made from: its name, and what that holds where it is of this run."""
-        from stages.contract.artifacts import parse_ref
-
         for each in record.inputs:
             named = parse_ref(each.ref)
             if named is None:
                 yield each.ref, each.sha256
                 continue
             ref, part = named
-            held = self._part(ref, part) if part else None
+            held = self.catalog.part(ref, part) if part else None
             yield (
                 self.name(ref) + (f"#{part}" if part else ""),
                 self.part_contents(held) if held else self.contents(ref) if ref in self.catalog.parts else each.sha256,
@@ -84,6 +81,3 @@ class Side:
             "iteration": self.iteration,
             "spec_sha256": self.run.spec_sha256,
         }
-
-    def _part(self, ref: Ref, part: Part) -> PartRecord | None:
-        return self.catalog.part(ref, part)

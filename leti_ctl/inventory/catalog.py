@@ -19,8 +19,8 @@ from leti_ctl.inventory import removals
 from leti_ctl.inventory.compact import Listing, Objects
 from leti_ctl.inventory.finding import Finding, warning
 from leti_ctl.inventory.parsing import Parsed, parse
-from stages.contract.artifacts import Index, Part, PartRecord, Ref, parse_ref
-from stages.contract.errors import LetiError
+from stages.contract.artifacts import Index, Part, PartRecord, Ref, find_ref, parse_ref
+from stages.contract.errors import LetiError, UsageError
 from stages.contract.records import first_fault
 from stages.contract.run import Run
 
@@ -130,6 +130,18 @@ class Catalog:
         """Every artifact that has a record, in key order."""
         return sorted({*self.parts, *self.indexes}, key=str)
 
+    @property
+    def iterations(self) -> list[int]:
+        """Every iteration that has a record, in order."""
+        return sorted({ref.iteration for ref in self.refs if ref.iteration is not None})
+
+    def need_iteration(self, iteration: int, option: str) -> None:
+        """Raise `UsageError`, naming the command's option, where the run has nothing of an iteration."""
+        there = self.iterations
+        if iteration not in there:
+            known = f"{there[0]} to {there[-1]}" if there else "none yet"
+            raise UsageError(f"{option} {iteration}: run {self.run.name} has {known}")
+
     def unnamed(self) -> Iterator[Finding]:
         """Yield the keys no record names: what killed writers left, and strangers."""
         for key in self.orphans():
@@ -141,7 +153,7 @@ class Catalog:
 
     def orphans(self) -> list[str]:
         """Return the data objects that no record names and nobody will go on from, in key order."""
-        return sorted([*(key for key in self._nameless() if _is_artifact(key)), *self._spent()])
+        return sorted([*(key for key in self._nameless() if find_ref(key) is not None), *self._spent()])
 
     def _nameless(self) -> list[str]:
         records = (record for parts in self.parts.values() for record in parts.values())
@@ -175,12 +187,9 @@ class Catalog:
     def _record(self, key: str, place: Place) -> PartRecord | Index | None:
         if place.part is None:
             index = self._parsed(key, Index)
-            return index if index and self._belongs(key, place, Place(_ref(index), None)) else None
+            return index if index and self._belongs(key, place, Place(index.ref, None)) else None
         record = self._parsed(key, PartRecord)
-        if record is None:
-            return None
-        named = Place(_ref(record), Part(record.part, record.parts))
-        return record if self._belongs(key, place, named) else None
+        return record if record and self._belongs(key, place, Place(record.ref, record.position)) else None
 
     def _parsed(self, key: str, kind: type[R]) -> R | None:
         try:
@@ -205,7 +214,7 @@ class Catalog:
             found = "another" if record.checksum else "none"
             self.findings.append(Finding("record", key, "a record as it is written, with its own checksum", found))
         if isinstance(record, Index):
-            self.seals[_ref(record)] = objects.seal()
+            self.seals[record.ref] = objects.seal()
             return record
         return record.model_copy(update={"objects": objects})
 
@@ -218,7 +227,7 @@ class Catalog:
 
 def is_known(key: str) -> bool:
     """Whether a key, relative to a run, is of a form that runs have."""
-    return bool(_BESIDE.fullmatch(key)) or _is_artifact(key)
+    return bool(_BESIDE.fullmatch(key)) or find_ref(key) is not None
 
 
 def compact(record: PartRecord) -> Objects:
@@ -226,12 +235,6 @@ def compact(record: PartRecord) -> Objects:
     objects: Any = record.objects
     assert isinstance(objects, Objects), "a catalog's records are compact"
     return objects
-
-
-def _is_artifact(key: str) -> bool:
-    """Whether a key lies below an artifact's prefix."""
-    names = key.split("/")
-    return any(parse_ref("/".join(names[:depth])) for depth in range(1, len(names)))
 
 
 def place_of(key: str) -> Place | None:
@@ -244,10 +247,6 @@ def place_of(key: str) -> Place | None:
         return None
     named = parse_ref(found["prefix"])
     return Place(named[0], part) if named and named[1] is None else None
-
-
-def _ref(record: PartRecord | Index) -> Ref:
-    return Ref(record.artifact, record.iteration, record.split)
 
 
 def _spell(place: Place) -> str:

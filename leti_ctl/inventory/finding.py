@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
+from stages.contract.errors import ArtifactError
+
 Level = Literal["error", "warning"]
 
 CHECKS: dict[str, str] = {
@@ -52,7 +54,15 @@ class Finding(NamedTuple):
     @property
     def line(self) -> str:
         """The finding in one line."""
-        return _plain(f"{self.level} {self.check}: {self.key}: expected {self.expected}, found {self.found}")
+        return f"{self.level} {self._told}"
+
+    def as_error(self) -> ArtifactError:
+        """Return the finding as the error of a command that cannot go on with what is so."""
+        return ArtifactError(self._told)
+
+    @property
+    def _told(self) -> str:
+        return _plain(f"{self.check}: {self.key}: expected {self.expected}, found {self.found}")
 
 
 def warning(check: str, key: str, expected: str, found: str) -> Finding:

@@ -75,7 +75,7 @@ class Ledger:
 
     def part(self, ref: Ref, part: Part) -> PartRecord | None:
         """Return a part's record, or None."""
-        found = (record for record in self.held(ref).records if Part(record.part, record.parts) == part)
+        found = (record for record in self.held(ref).records if record.position == part)
         return next(found, None)
 
     def is_complete(self, ref: Ref) -> bool:
@@ -88,7 +88,7 @@ class Ledger:
         if held.is_complete:
             return held
         if fault := next((each for each in self.findings if each.key.startswith(f"{ref.prefix}/")), None):
-            raise ArtifactError(fault.line.removeprefix("error "))
+            raise fault.as_error()
         there = f"{len(held.records)} of {held.records[0].parts} parts are" if held.records else "no part is"
         raise ArtifactError(f"run {self.run.name}: {ref} is incomplete: {there} committed; resume the run first")
 
@@ -141,9 +141,8 @@ class Ledger:
         record = self._parsed(key, PartRecord)
         if record is None:
             return None
-        named = Ref(record.artifact, record.iteration, record.split).part_key(Part(record.part, record.parts))
-        if named != key:
-            self.note("record", key, "the record of this part", f"that of {named.removesuffix('.json')}")
+        if record.key != key:
+            self.note("record", key, "the record of this part", f"that of {record.key.removesuffix('.json')}")
             return None
         return record
 
@@ -167,8 +166,7 @@ class Ledger:
         """Hold the records against each other and against the run's spec."""
         for record in held.records:
             if record.spec_sha256 != self.run.spec_sha256:
-                key = ref.part_key(Part(record.part, record.parts))
-                self.note("spec", key, f"spec {self.run.spec_sha256[:12]}", record.spec_sha256[:12])
+                self.note("spec", record.key, f"spec {self.run.spec_sha256[:12]}", record.spec_sha256[:12])
         if held.sealed and listed == len(held.records) and held.sealed.objects != held.objects:
             self.note("index", ref.index_key, "the objects of its parts", "other objects")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import groupby
 from pathlib import Path
 
@@ -11,10 +11,15 @@ from tokenizers import Tokenizer
 
 from leti_ctl.inventory.ledger import Ledger
 from leti_ctl.inventory.parquet import scratch_folder
-from stages.contract.artifacts import Ref
+from stages.contract.artifacts import DataObject, Ref
 from stages.contract.errors import ArtifactError
 from stages.contract.prompts import escape
 from stages.contract.transfer import download
+
+
+def tokenizer_file(objects: Iterable[DataObject]) -> DataObject | None:
+    """Return the file of a checkpoint that holds its whole tokenizer, or None."""
+    return next((item for item in objects if item.key.endswith("/tokenizer.json")), None)
 
 
 class Speller:
@@ -23,7 +28,7 @@ class Speller:
     def __init__(self, ledger: Ledger, checkpoint: Ref) -> None:
         """`ArtifactError` where the checkpoint is incomplete, its tokenizer damaged or none of `tokenizers`' files."""
         objects = ledger.need(checkpoint).objects
-        item = next((each for each in objects if each.key.endswith("/tokenizer.json")), None)
+        item = tokenizer_file(objects)
         if item is None:
             raise ArtifactError(f"{checkpoint} has no tokenizer.json, so token ids cannot be read as text")
         with tempfile.TemporaryDirectory(prefix="leti-tokenizer-", dir=scratch_folder()) as folder:

@@ -45,7 +45,7 @@ def find_packed(ledger: Ledger, ref: Ref, number: int) -> Found[PackedRow]:
     for record in ledger.need(ref).records:
         for item in record.objects:
             if number < start + item.rows:
-                place = Place(ref, Part(record.part, record.parts), item, number - start)
+                place = Place(ref, record.position, item, number - start)
                 with _local(ledger, item) as path:
                     return Found(packed_row(path, place.row), place)
             start += item.rows
@@ -108,7 +108,7 @@ def scan(
         chunks = verified(ledger.run.store, key, item, ledger.damaged)
         for number, line in enumerate(lines(chunks)):
             if marks is None or any(mark in line for mark in marks):
-                place = Place(ref, Part(record.part, record.parts), item, number)
+                place = Place(ref, record.position, item, number)
                 yield from (Found(row, place) for row in read_rows([line], kind, source=f"{key}, line {number + 1}"))
 
 

@@ -10,7 +10,7 @@ from leti_ctl.inventory.catalog import Catalog, place_of
 from leti_ctl.inventory.ledger import Ledger
 from leti_ctl.trace.judged import check_command
 from leti_ctl.trace.lineage import Tree, lineage
-from stages.contract.artifacts import DataObject, Part, PartRecord, Ref, parse_ref
+from stages.contract.artifacts import DataObject, Part, PartRecord, Ref
 from stages.contract.errors import ArtifactError, UsageError
 from stages.contract.run import Run
 from stages.contract.transfer import digest_of
@@ -70,9 +70,9 @@ def _told(ledger: Ledger, catalog: Catalog, match: Match) -> Tree:
     record, item = match.record, match.item
     if record is None:
         return {}
-    ref, part = Ref(record.artifact, record.iteration, record.split), Part(record.part, record.parts)
+    ref, part = record.ref, record.position
     return {
-        **(_bytes(ledger, item) if item else {}),
+        **(_bytes(ledger, ref, item) if item else {}),
         "artifact": str(ref),
         "part": str(part),
         "rows": item.rows if item else record.rows,
@@ -107,8 +107,7 @@ def _of_part(record: PartRecord, text: str, begins: str | None) -> Iterator[Matc
             yield Match(f"data object {item.key}", item.sha256, record, item)
     digest = record.digest()
     if record.parts > 1 and begins and digest.startswith(begins):
-        ref = Ref(record.artifact, record.iteration, record.split)
-        yield Match(f"part {Part(record.part, record.parts)} of {ref}", digest, record)
+        yield Match(f"part {record.position} of {record.ref}", digest, record)
 
 
 def _beside(catalog: Catalog, key: str) -> Match:
@@ -127,13 +126,12 @@ def _beside(catalog: Catalog, key: str) -> Match:
     return Match(f"{key}: {meaning}", "")
 
 
-def _bytes(ledger: Ledger, item: DataObject) -> Tree:
+def _bytes(ledger: Ledger, ref: Ref, item: DataObject) -> Tree:
     """Read the object, whatever its size: what it is said to be is worth nothing otherwise."""
     key = ledger.run.key(item.key)
     told = {"key": key, "sha256": item.sha256, "size": item.size}
     told["check"] = check_command(ledger.run, item.key)
-    held = ledger.held(_ref_of(item))
-    state = ledger.state(item, held)
+    state = ledger.state(item, ledger.held(ref))
     if state == "removed":
         return {**told, "state": "removed", "verified": False}
     try:
@@ -147,19 +145,10 @@ def _bytes(ledger: Ledger, item: DataObject) -> Tree:
     return {**told, "state": state, "verified": sha256 == item.sha256}
 
 
-def _ref_of(item: DataObject) -> Ref:
-    names = item.key.split("/")
-    found = (parse_ref("/".join(names[:depth])) for depth in range(len(names) - 1, 0, -1))
-    named = next((each for each in found if each), None)
-    if named is None:
-        raise ArtifactError(f"{item.key}: is no artifact's")
-    return named[0]
-
-
 def _users(catalog: Catalog, ref: Ref, part: Part) -> Iterator[str]:
     """Yield the artifacts whose parts say that they were made from this."""
     wanted = {str(ref), f"{ref}#{part}"}
     for other in catalog.refs:
         for record in catalog.parts.get(other, {}).values():
             if wanted & {each.ref for each in record.inputs}:
-                yield f"{other}#{Part(record.part, record.parts)}" if record.parts > 1 else str(other)
+                yield f"{other}#{record.position}" if record.parts > 1 else str(other)

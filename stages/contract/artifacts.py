@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Annotated, Literal, NamedTuple, Self
 
@@ -76,6 +77,14 @@ class Ref(NamedTuple):
     def part_key(self, part: Part) -> str:
         """Return the key of a part's record, relative to the run."""
         return f"{self.prefix}/parts/{part.stem}.json"
+
+    def path(self, key: str) -> str:
+        """Return where a data object stands in the artifact: its path in the folder that was committed, else its name.
+
+        The folder's own name, the digest of what is in it, is left out.
+        """
+        rest = key.removeprefix(f"{self.prefix}/")
+        return rest.partition("/")[2] if ARTIFACTS[self.artifact].format == "folder" else rest
 
     def __str__(self) -> str:
         return self.prefix
@@ -154,13 +163,28 @@ class Sealed(Record):
         return hashlib.sha256(self.model_dump_json(exclude={"checksum"}).encode()).hexdigest()
 
 
-class PartRecord(Sealed):
-    """The commit of one part; its existence is what "done" means."""
+class CommitRecord(Sealed):
+    """A record of an artifact, or of a part of one, in a run."""
 
     format: Literal[1] = FORMAT
     artifact: str
     iteration: NonNegativeInt | None = None
     split: str | None = None
+
+    @property
+    def ref(self) -> Ref:
+        """The artifact it is of."""
+        return Ref(self.artifact, self.iteration, self.split)
+
+    @property
+    @abstractmethod
+    def key(self) -> str:
+        """Key that it belongs under, relative to the run."""
+
+
+class PartRecord(CommitRecord):
+    """The commit of one part; its existence is what "done" means."""
+
     part: NonNegativeInt
     parts: PositiveInt
     rows: NonNegativeInt
@@ -180,18 +204,24 @@ class PartRecord(Sealed):
             raise ValueError(f"part {self.part} of {self.parts} is none")
         return self
 
+    @property
+    def position(self) -> Part:
+        """Which part it is the commit of."""
+        return Part(self.part, self.parts)
+
+    @property
+    def key(self) -> str:
+        """Key that it belongs under, relative to the run."""
+        return self.ref.part_key(self.position)
+
     def digest(self) -> str:
         """SHA-256 over the part's objects; equal for equal data."""
         return objects_digest(self.objects)
 
 
-class Index(Sealed):
+class Index(CommitRecord):
     """The commit of a whole artifact: every object, in part order."""
 
-    format: Literal[1] = FORMAT
-    artifact: str
-    iteration: NonNegativeInt | None = None
-    split: str | None = None
     parts: PositiveInt
     rows: NonNegativeInt
     objects: tuple[DataObject, ...]
@@ -199,6 +229,11 @@ class Index(Sealed):
     spec_sha256: str
     facts: dict[str, dict[str, int | float | str]] = {}
     """The parts' facts, keyed by part number."""
+
+    @property
+    def key(self) -> str:
+        """Key that it belongs under, relative to the run."""
+        return self.ref.index_key
 
     def digest(self) -> str:
         """SHA-256 over the objects of all parts."""
@@ -339,3 +374,10 @@ def parse_ref(text: str) -> tuple[Ref, Part | None] | None:
     if has != set(ARTIFACTS[ref.artifact].coordinates):
         return None
     return ref, parse_part(found["part"]) if found["part"] else None
+
+
+def find_ref(key: str) -> Ref | None:
+    """Return the artifact below whose prefix a key lies, relative to the run; None for any other key."""
+    names = key.split("/")
+    found = (parse_ref("/".join(names[:depth])) for depth in range(1, len(names)))
+    return next((named[0] for named in found if named), None)

@@ -259,10 +259,8 @@ class Run:
 
     def _of(self, ref: Ref, record: RecordOf, key: str) -> RecordOf:
         """Return the record if it is the one that belongs under its key: a copied file must not pass for another."""
-        found = Ref(record.artifact, record.iteration, record.split)
-        name = found.part_key(Part(record.part, record.parts)) if isinstance(record, PartRecord) else found.index_key
-        if found != ref or name != key:
-            raise ArtifactError(f"{self.key(key)}: is the record of {name}; {self._remedy(key)}")
+        if record.ref != ref or record.key != key:
+            raise ArtifactError(f"{self.key(key)}: is the record of {record.key}; {self._remedy(key)}")
         return record
 
     def _part_names(self, ref: Ref, known: str = "") -> list[str]:
@@ -346,13 +344,11 @@ class Run:
 
     def _publish(self, record: PartRecord) -> PartRecord:
         """Write a part record unless there is one; return the one that stands."""
-        ref, part = Ref(record.artifact, record.iteration, record.split), Part(record.part, record.parts)
-        key = ref.part_key(part)
-        won = self.store.put_if_absent(self.key(key), record.model_dump_json(indent=2).encode())
-        self._seal(ref, known=key)
-        winner = record if won else self.find_part(ref, part)
+        won = self.store.put_if_absent(self.key(record.key), record.model_dump_json(indent=2).encode())
+        self._seal(record.ref, known=record.key)
+        winner = record if won else self.find_part(record.ref, record.position)
         if winner is None:
-            raise ArtifactError(f"{self.key(key)} vanished while it was written; look who deletes in this store")
+            raise ArtifactError(f"{self.key(record.key)} vanished while it was written; look who deletes in this store")
         return winner
 
     def _upload(self, commit: Commit) -> tuple[DataObject, ...]:
