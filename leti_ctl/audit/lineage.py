@@ -31,7 +31,7 @@ from stages.contract.spec import RunSpec
 
 def check(catalog: Catalog, spec: RunSpec) -> Iterator[Finding]:
     """Yield what is wrong among the records of a run; `spec` is the run's, amendments included."""
-    yield from _specs(catalog, spec)
+    yield from _specs(catalog)
     for ref, index in catalog.indexes.items():
         yield from _index(catalog, ref, index)
     whole = plan(spec)
@@ -48,7 +48,7 @@ def check(catalog: Catalog, spec: RunSpec) -> Iterator[Finding]:
     yield from _controls(catalog)
 
 
-def _specs(catalog: Catalog, spec: RunSpec) -> Iterator[Finding]:
+def _specs(catalog: Catalog) -> Iterator[Finding]:
     yield from _spec_document(catalog)
     wanted = catalog.run.spec_sha256
     for ref in catalog.refs:

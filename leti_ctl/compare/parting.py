@@ -8,8 +8,6 @@ from typing import Any
 from leti_ctl.compare.sides import Side
 from stages.contract.artifacts import ARTIFACTS, Part, PartRecord, Ref
 
-LOGGED = ("steps",)
-
 
 def compare(one: Side, other: Side) -> list[dict[str, Any]]:
     """Return a row per artifact: `state` is same, divided (the same rows in other parts), different or only_*."""

@@ -23,7 +23,7 @@ def compare(one: Side, other: Side, *, artifact: str | None = None, limit: int =
         )
     fields = surroundings.spec(one.spec, other.spec)
     parted = parting.parting(one, other, artifacts)
-    shown = _shown(one, other, artifact, artifacts) if artifact else parted and parted["artifact"]
+    shown = _shown(artifact, artifacts) if artifact else parted and parted["artifact"]
     findings = [each._asdict() for side in (one, other) for each in side.catalog.findings if each.level == "error"]
     return {
         "sides": [one.about(), other.about()],
@@ -41,7 +41,7 @@ def compare(one: Side, other: Side, *, artifact: str | None = None, limit: int =
     }
 
 
-def _shown(one: Side, other: Side, name: str, artifacts: list[dict[str, Any]]) -> str:
+def _shown(name: str, artifacts: list[dict[str, Any]]) -> str:
     row = next((each for each in artifacts if each["artifact"] == name), None)
     if row is None or row["state"].startswith("only"):
         known = ", ".join(each["artifact"] for each in artifacts[:3])

@@ -130,14 +130,14 @@ class Ledger:
         entries = self.run.store.scan(self.run.key(f"{ref.prefix}/"))
         sizes = {entry.key[start:]: entry.size for entry in entries}
         names = [key for key in sizes if key.startswith(f"{ref.prefix}/parts/") and key.endswith(".json")]
-        found = side_by_side(lambda key: self._record(ref, key), names, [0] * len(names))
+        found = side_by_side(self._record, names, [0] * len(names))
         records = tuple(record for record in found if record is not None)
         key = ref.index_key
         held = Held(records, self._parsed(key, Index) if key in sizes else None, sizes)
         self._check(ref, held, len(names))
         return held
 
-    def _record(self, ref: Ref, key: str) -> PartRecord | None:
+    def _record(self, key: str) -> PartRecord | None:
         record = self._parsed(key, PartRecord)
         if record is None:
             return None

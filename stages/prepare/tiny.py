@@ -6,12 +6,11 @@ It writes noise. Its tokenizer is trained on the problems of `basics`, so that p
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 from stages.contract.spec import TaskSpec
+from stages.prepare.cache import cached
 from stages.tasks import load_problems
 
 NAME = "tiny-random"
@@ -25,23 +24,13 @@ EDITION = 1
 
 
 def cached_folder() -> Path:
-    """Return the cache's Hugging Face folder of the model, made first if it is not there yet.
+    """Return the cache's Hugging Face folder of the model, made first if it is not there yet."""
+    return cached(f"{NAME}-{EDITION}", _make)
 
-    Two processes may make it at once: the first rename wins and the other one's work is dropped.
-    """
-    home = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "leti"
-    folder = home / f"{NAME}-{EDITION}"
-    if folder.is_dir():
-        return folder
-    home.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".staged-", dir=home) as staging:
-        write_model(Path(staging) / "model")
-        try:
-            os.rename(Path(staging) / "model", folder)
-        except OSError:
-            if not folder.is_dir():
-                raise
-    return folder
+
+def _make(staged: Path) -> Path:
+    write_model(staged / "model")
+    return staged / "model"
 
 
 def write_model(folder: Path) -> None:

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any
 
-from stages.contract.errors import SpecError, UsageError
+from stages.contract.errors import UsageError
 
 API_VERSION = "argoproj.io/v1alpha1"
 KINDS = {
@@ -38,13 +38,6 @@ def check_structure(manifest: Mapping[str, Any]) -> list[str]:
         return [f"kind: {manifest.get('apiVersion')} {kind} is not checked here; give {API_VERSION} and one of {known}"]
     body = {key: value for key, value in manifest.items() if key not in UNCHECKED}
     return list(_fields(body, _model(kind), ""))
-
-
-def require_structure(manifest: Mapping[str, Any]) -> None:
-    """Raise `SpecError` with every line of `check_structure` if there is one."""
-    if lines := check_structure(manifest):
-        name = manifest.get("metadata", {}).get("name", "without a name")
-        raise SpecError(f"{manifest.get('kind')} {name}: {'. '.join(lines)}")
 
 
 def _model(kind: str) -> type:

@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 from leti_ctl.backends.argo.check import check_structure
 from leti_ctl.backends.argo.rules import flow, jobset, objects, pods, security, variables
 from leti_ctl.backends.argo.rules.manifest import Manifest, Rule
-from stages.contract.errors import SpecError
 
 RULES: dict[str, Rule] = {
     rule.__name__.replace("_", "-"): rule
@@ -50,12 +49,6 @@ def lint(objects: Iterable[Mapping[str, Any]]) -> list[Finding]:
         sound += [] if lines else [body]
     templates = {str(body["metadata"].get("name")): Manifest(body) for body in sound if body["kind"] == KINDS[1]}
     return found + [finding for body in sound for finding in _broken(Manifest(body, templates))]
-
-
-def require_clean(objects: Iterable[Mapping[str, Any]]) -> None:
-    """Raise `SpecError` naming every finding if there is one."""
-    if found := lint(objects):
-        raise SpecError("; ".join(map(str, found)))
 
 
 def _broken(manifest: Manifest) -> list[Finding]:

@@ -107,8 +107,8 @@ def parameters(profile: Profile) -> list[dict[str, str]]:
     ]
 
 
-def stage_args(stage: StageName, *varied: str) -> tuple[str, ...]:
-    """Return a stage's arguments as `Unit.arguments` gives them; `varied` coordinates are template inputs."""
+def stage_args(*varied: str) -> tuple[str, ...]:
+    """Return the arguments of any stage as `Unit.arguments` gives them; `varied` coordinates are template inputs."""
     fixed = {"iteration": "0", "split": "train", "part": "0/1"}
     given = {name: f"{{{{inputs.parameters.{name}}}}}" if name in varied else value for name, value in fixed.items()}
     return ("--run", "{{workflow.parameters.run-uri}}", *(word for n, v in given.items() for word in (f"--{n}", v)))
@@ -119,7 +119,7 @@ def _stage(profile: Profile, stage: StageName) -> Template:
     node = next(node for node in GRAPH if node.stage == stage)
     varied = _coordinates(node)
     sandboxed = node.load == "sandbox"
-    work = pods.Work(("python", "-m", f"stages.{stage}"), stage_args(stage, *varied), *_placed(node))
+    work = pods.Work(("python", "-m", f"stages.{stage}"), stage_args(*varied), *_placed(node))
     if sandboxed:
         work = work._replace(secrets=(pods.EXECUTE_SECRET,))
     elif stage == "prepare":
@@ -158,7 +158,7 @@ def _train(profile: Profile) -> list[Template]:
     node = next(node for node in GRAPH if node.stage == "train")
     if profile.train_backend == "pod":
         return [_stage(profile, "train")]
-    manifest = jobset.manifest(profile, stage_args("train", *_coordinates(node)))
+    manifest = jobset.manifest(profile, stage_args(*_coordinates(node)))
     return [
         {
             "name": "train",

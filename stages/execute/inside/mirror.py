@@ -82,7 +82,7 @@ class Builder:
             members["__getattr__"] = report.attributes
         else:
             members["__slots__"] = ()
-        members |= self._dressing(specials)
+        members |= self._dressing()
         try:
             kind: type = self._meta(bases)(self.name, bases, members)
         except TypeError as error:
@@ -113,7 +113,7 @@ class Builder:
             return metas[0] if len(metas) == 1 else type("Meta", metas, {}) if metas else handles.Blueprint
         return type("Meta", metas or (handles.Blueprint,), {f"__{name}__": META[name] for name in specials})
 
-    def _dressing(self, specials: list[str]) -> dict[str, Any]:
+    def _dressing(self) -> dict[str, Any]:
         """What makes the standard library recognise a class."""
         found: dict[str, Any] = {}
         stands_for = operations.STANDINS.get(self.description.get("stands") or "")

@@ -283,7 +283,7 @@ def evaluate(suite: Suite, session: remote.Session, reads: list[str], code: byte
         raise session.end("malformed: load")
     values = session.definitions(trees)
     scope = Scope(suite, session, values)
-    session.planned.extend(_announced(suite, session, values))
+    session.planned.extend(_announced(suite, values))
     if suite.draws:
         random.seed(0)
     try:
@@ -322,7 +322,7 @@ def _seed_both(session: remote.Session) -> None:
     random.seed = seed
 
 
-def _announced(suite: Suite, session: remote.Session, values: dict[str, Any]) -> Iterator[tuple[int, Any]]:
+def _announced(suite: Suite, values: dict[str, Any]) -> Iterator[tuple[int, Any]]:
     """The part of the plan that the candidate goes through: as far as the functions exist."""
     for name, arguments in suite.plan:
         if name not in values:

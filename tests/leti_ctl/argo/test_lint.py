@@ -10,12 +10,11 @@ from typing import Any
 import pytest
 import yaml
 
-from leti_ctl.backends.argo.lint import RULES, lint, require_clean
+from leti_ctl.backends.argo.lint import RULES, lint
 from leti_ctl.backends.argo.templates import workflow_template
 from leti_ctl.backends.argo.workflow import standalone, workflow
 from leti_ctl.config.profiles import load_profile, profile_names
 from leti_ctl.config.specs import load_spec
-from stages.contract.errors import SpecError
 from tests.console import leti_ctl
 
 Body = dict[str, Any]
@@ -265,13 +264,6 @@ def test_a_manifest_inside_a_template_that_no_rule_can_read_is_a_finding_and_no_
     cluster = Cluster()
     cluster.jobset(lambda jobset: jobset["spec"].update(replicatedJobs=["node"]))
     assert any("cannot read" in finding.what for finding in lint(cluster.objects))
-
-
-def test_requiring_it_raises_what_is_wrong() -> None:
-    cluster = Cluster()
-    cluster.spec["onExit"] = "finnish"
-    with pytest.raises(SpecError, match="finnish"):
-        require_clean(cluster.objects)
 
 
 def test_the_command_ends_with_0_when_nothing_is_wrong(tmp_path: Path) -> None:
