@@ -18,6 +18,7 @@ from stages.contract.spec import RunSpec
 from stages.contract.store import LocalStore
 
 if TYPE_CHECKING:
+    from tests.interop.ceph import Ceph
     from tests.s3 import S3Server
 
 # A busy machine makes no test fail, and chance none: the same examples every time, few in `make test` and, by
@@ -36,7 +37,8 @@ ACCOUNT = {
     "AWS_CONFIG_FILE": "/dev/null",
     "AWS_SHARED_CREDENTIALS_FILE": "/dev/null",
 }
-
+GIVEN = {name: value for name, value in os.environ.items() if name.startswith(("AWS_", "LETI_TEST_STORE"))}
+"""What whoever runs the tests has set to have a store of theirs tested: see `make interop`."""
 
 # A tiny model gains nothing from more, and threads that wait for each other burn a shared machine.
 ONE_THREAD = {"LETI_THREADS": "1", "OMP_NUM_THREADS": "1"}
@@ -73,6 +75,30 @@ def s3_server() -> Iterator[S3Server]:
 def s3_uri(s3_server: S3Server) -> str:
     """A URI in a fresh bucket, its server named in it."""
     return f"s3://{s3_server.make_bucket()}/leti?endpoint_url={s3_server.url}"
+
+
+@pytest.fixture(scope="session")
+def ceph(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ceph]:
+    """A real Ceph, where it is installed."""
+    from tests.interop.ceph import PACKAGES, Ceph, missing
+
+    if lacking := missing():
+        pytest.skip(f"no {', '.join(lacking)} here; `apt-get install {PACKAGES}`")
+    with Ceph(tmp_path_factory.mktemp("ceph"), ACCOUNT) as made:
+        yield made
+
+
+@pytest.fixture
+def foreign(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The address of an empty store on a server that is not ours: LETI_TEST_STORE's where that is set, else Ceph."""
+    from tests.interop.address import account, below, emptied
+
+    if address := GIVEN.get("LETI_TEST_STORE"):
+        with account(GIVEN, monkeypatch), emptied(below(address)) as uri:
+            yield uri
+    else:
+        server: Ceph = request.getfixturevalue("ceph")
+        yield f"s3://{server.make_bucket()}/leti?endpoint_url={server.url}"
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
+from urllib.parse import parse_qs
 
 from moto.core import DEFAULT_ACCOUNT_ID
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
@@ -49,6 +50,9 @@ class S3Server:
     """False ignores If-None-Match, as older S3-compatible servers do."""
     checksums: bool = True
     """False does not know SHA-256 checksums, as older S3-compatible servers do not."""
+    ceph: bool = False
+    """True does as Ceph 16 does: no SHA-256 checksums, no conditions in a bucket with versions, and other errors for an
+    upload that is not there. Real Ceph is asked the same questions by `tests/interop/test_ceph.py`."""
     google: bool = False
     """True has Google's condition for writes, and its rule that headers of both dialects do not mix."""
 
@@ -69,10 +73,11 @@ class S3Server:
         self._thread.join()
         self._server.server_close()
 
-    def make_bucket(self) -> str:
+    def make_bucket(self, *, is_versioned: bool = False) -> str:
         """Return the name of a new, empty bucket, made past HTTP."""
         name = f"bucket-{next(self._names)}"
-        s3_backends[DEFAULT_ACCOUNT_ID]["aws"].create_bucket(name, "us-east-1")
+        made = s3_backends[DEFAULT_ACCOUNT_ID]["aws"].create_bucket(name, "us-east-1")
+        made.versioning_status = "Enabled" if is_versioned else None
         return name
 
     def fill(self, bucket: str, keys: Iterable[str]) -> None:
@@ -107,7 +112,9 @@ class S3Server:
     def _carry_out(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         if not self.conditional or self.google:
             environ.pop("HTTP_IF_NONE_MATCH", None)
-        if not self.checksums:
+        if self.ceph and (refusal := _as_ceph(environ)):
+            return _refuse(start_response, *refusal)
+        if not self.checksums or self.ceph:
             for name in [name for name in environ if name.startswith(("HTTP_X_AMZ_CHECKSUM", "HTTP_X_AMZ_SDK"))]:
                 del environ[name]
         if self.google and (fault := _as_google(environ)):
@@ -136,6 +143,18 @@ def _altered(environ: dict[str, Any]) -> str | None:
     return (
         "BadDigest" if is_upload and any(environ.get(name, value) != value for name, value in claims.items()) else None
     )
+
+
+def _as_ceph(environ: dict[str, Any]) -> tuple[str, str] | None:
+    """Take from a request what Ceph does not look at, or return how Ceph refuses it."""
+    bucket = s3_backends[DEFAULT_ACCOUNT_ID]["aws"].buckets.get(environ["PATH_INFO"].split("/")[1])
+    upload = parse_qs(environ["QUERY_STRING"]).get("uploadId")
+    if upload or (bucket and bucket.versioning_status == "Enabled"):
+        environ.pop("HTTP_IF_NONE_MATCH", None)
+    if upload and bucket and upload[0] not in bucket.multiparts:
+        refusals = {"POST": ("500 Internal Server Error", "InternalError"), "GET": ("404 Not Found", "NoSuchKey")}
+        return refusals.get(environ["REQUEST_METHOD"])
+    return None
 
 
 def _as_google(environ: dict[str, Any]) -> tuple[str, str] | None:

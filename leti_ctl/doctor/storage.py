@@ -10,7 +10,7 @@ from leti_ctl.doctor.report import Check, Finding, Subject, fail, ok
 from stages.contract.store import Store, open_store
 
 PREFIX = "doctor/"
-TELL = "leti's commit protocol needs If-None-Match on PutObject: use AWS S3, GCS, MinIO or Ceph of 2025 or newer"
+TELL = "leti's commit protocol needs If-None-Match on PutObject: use AWS S3, GCS, MinIO or Ceph, or add ?settle=10"
 
 
 def store(subject: Subject) -> Iterator[Finding]:

@@ -32,8 +32,10 @@ AHEAD = 6
 """Pieces of one object that are on their way at once."""
 UPLOAD_TRIES = 3
 """Of a whole upload, where the server has lost it or what was sent of it."""
-LOST = ("NoSuchUpload", "InvalidPart", "InvalidPartOrder", "InvalidRequest")
-"""The last where some pieces have a checksum and some have none: the server has stopped to answer with it."""
+LOST = ("NoSuchUpload", "NoSuchKey", "InvalidPart", "InvalidPartOrder", "InvalidRequest")
+"""Of them the second is what Ceph says of the pieces of an upload that it has not; the last comes where some pieces
+have a checksum and some have none: the server has stopped to answer with it.
+"""
 MOST_PIECES = 10_000
 """Of one upload: a limit of S3. Objects above 80 GB go up in larger pieces."""
 
@@ -120,12 +122,27 @@ class Multipart:
 
     def _complete(self, pieces: list[Any], size: int) -> None:
         try:
-            whole: Any = {"Parts": pieces}
-            send = lambda: self.store.client.complete_multipart_upload(**self.where, MultipartUpload=whole)  # noqa: E731
-            self.store.ask(self.key, send, passing=LOST)
+            self.store.ask(self.key, lambda: self._send_complete(pieces), passing=LOST)
         except ClientError:
             # The reply to a completion that succeeded can be lost; the key names its content.
             if self.store.size(self.key) != size:
+                raise
+
+    def _send_complete(self, pieces: list[Any]) -> Any:
+        whole: Any = {"Parts": pieces}
+        try:
+            return self.store.client.complete_multipart_upload(**self.where, MultipartUpload=whole)
+        except ClientError as error:
+            if retry.code(error) == "InternalError":
+                self._check_presence()
+            raise
+
+    def _check_presence(self) -> None:
+        """Raise that the upload is gone, if it is: Ceph (16.2) calls it an internal error to complete one, for ever."""
+        try:
+            self.store.client.list_parts(**self.where, MaxParts=1)
+        except ClientError as error:
+            if retry.code(error) in LOST:
                 raise
 
 

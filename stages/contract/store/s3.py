@@ -43,6 +43,7 @@ from stages.contract.store.pieces import Ranged, refuse_encoded
 from stages.contract.store.retry import WrongAnswer
 from stages.contract.store.signing import Clock, sign_again
 from stages.contract.store.verbs import CHUNK_BYTES, Entry, Leftover, Moved, Store, check_key, check_prefix
+from stages.contract.store.versions import Versions
 from stages.contract.store.wire import TIMEOUT, Answer, Body, Wire
 
 if TYPE_CHECKING:
@@ -92,6 +93,7 @@ class S3Store(Store):
         self.sums = not self.is_google
         """Whether the server is known or hoped to verify additional checksums."""
         self.claims = Claims(self, self._seconds("settle", options["settle"])) if "settle" in options else None
+        self.versions = Versions(self)
         self.has_answered = False
         self.wire = Wire(self.clock, self.timeout)
         self.crt = self._crt(options)
@@ -120,9 +122,10 @@ class S3Store(Store):
         if self.claims:
             return self.claims.put_if_absent(key, data)
         writer = secrets.token_hex(16)
+        write = lambda: self._put(key, data, Metadata={"writer": writer}, IfNoneMatch="*")  # noqa: E731
         for attempt in range(CONFLICT_TRIES):
             try:
-                self._put(key, data, Metadata={"writer": writer}, IfNoneMatch="*")
+                self.versions.write(key, write)
                 return True
             except ClientError:
                 # A lost reply makes the next try meet our own success, so ask whose object is there. After a
@@ -324,7 +327,7 @@ class S3Store(Store):
         answer = self.wire.send("PUT", self._full(key), headers, self.credentials, Body(data, digest.hex()))
         return answer is not None and answer.headers.get("x-amz-checksum-sha256") == checksum
 
-    def _put(self, key: str, data: bytes, **more: Any) -> None:
+    def _put(self, key: str, data: bytes, **more: Any) -> Any:
         full, hoped = self._full(key), self.sums
 
         def send() -> Any:
@@ -341,6 +344,7 @@ class S3Store(Store):
         self.wire.learn(full)
         if hoped and "ChecksumSHA256" not in answer:
             self._distrust(key, data)
+        return answer
 
     def _distrust(self, key: str, data: bytes) -> None:
         """Give up on SHA-256 checksums: the server has said nothing of the one it was sent. Prove this one object."""

@@ -21,11 +21,19 @@ from stages.contract.store.s3 import PIECE_BYTES, S3Store
 from tests.s3 import S3Server
 from tests.stages.contract.verbs import VERBS, each_verb
 
+FOREIGN = pytest.param("foreign", marks=pytest.mark.interop)
 
-@pytest.fixture(params=["folder", "s3", "s3 without checksums", "google"])
+
+@pytest.fixture(params=["folder", "s3", "s3 without checksums", "google", FOREIGN])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
     if request.param == "folder":
         yield LocalStore(tmp_path / "store")
+        return
+    if request.param == "foreign":
+        found = open_store(request.getfixturevalue("foreign"))
+        yield found
+        if isinstance(found, S3Store):
+            found.client.close()
         return
     server: S3Server = request.getfixturevalue("s3_server")
     server.checksums, server.google = request.param == "s3", request.param == "google"
