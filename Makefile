@@ -1,6 +1,6 @@
 # leti: `make demo` and `make test` are all a fresh machine needs.
 .DEFAULT_GOAL := help
-.PHONY: help demo test soak check format bench manifests lock clean
+.PHONY: help demo test soak interop check format bench manifests lock clean
 PYTHON ?= python3
 STORE ?= leti-store
 SANDBOX ?= gvisor
@@ -12,6 +12,8 @@ PYTEST := OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest
 # These tests kill real processes and wait for others: on a crowded CI machine one can lose a race that the code did
 # not. There, what failed is tried once more, alone; what fails twice has failed. Elsewhere nothing is tried twice.
 AGAIN = $(if $(CI),|| { echo "once more and alone - what failed:"; $(PYTEST) -q --lf --lfnf none -m $(1); },)
+QUICK := "not slow and not soak and not interop"
+SLOW := "slow and not soak and not interop"
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
@@ -23,13 +25,16 @@ demo: .venv/ready ## install everything, then two real iterations on this machin
 test: .venv/ready ## every test that needs neither GPU nor cluster (under 15 minutes on 2 cores)
 	@sh scripts/runsc.sh gvisor
 	@sh scripts/chromium.sh
-	$(PYTEST) -q -n $(JOBS) --dist worksteal -m "not slow and not soak" $(call AGAIN,"not slow and not soak")
-	$(PYTEST) -q -n $(JOBS) --dist loadfile -m "slow and not soak" $(call AGAIN,"slow and not soak")
+	$(PYTEST) -q -n $(JOBS) --dist worksteal -m $(QUICK) $(call AGAIN,$(QUICK))
+	$(PYTEST) -q -n $(JOBS) --dist loadfile -m $(SLOW) $(call AGAIN,$(SLOW))
 
 soak: .venv/ready ## whole runs under faults, a fake cluster among them (about 20 minutes on 2 cores)
 	@sh scripts/runsc.sh gvisor
 	$(PYTEST) -q -n $(JOBS) --hypothesis-profile search -m "hypothesis and not slow and not soak"
 	$(PYTEST) -q -n $(JOBS) --dist loadfile --timeout 1200 -m soak $(call AGAIN,soak --timeout 1200)
+
+interop: .venv/ready ## stores of others: Ceph, if installed, or LETI_TEST_STORE=s3://bucket/prefix?... (about 20 minutes)
+	$(PYTEST) -q --timeout 1200 -m interop tests/stages/contract tests/interop
 
 check: .venv/ready ## lint, formatting and types
 	$(BIN)/ruff check .

@@ -170,7 +170,7 @@ def test_several_seeds_are_runs_of_their_own_and_reported_together(workplace: Pa
     assert (row["values"], row["deviation"]) == ([0.5, 0.5], 0.0)
 
 
-def stage_processes(run: Path) -> list[int]:
+def stage_processes(run: Path | str) -> list[int]:
     """Process ids of the stages that work on this run."""
     found = []
     for folder in Path("/proc").iterdir():

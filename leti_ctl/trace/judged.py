@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from typing import NamedTuple
+from urllib.parse import parse_qs
 
 from leti_ctl.inventory.ledger import Ledger
 from leti_ctl.trace.lineage import Tree, maker
@@ -14,6 +15,9 @@ from stages.contract.prompts import escape
 from stages.contract.records import Execution, Note, Sample
 from stages.contract.run import Run
 from stages.contract.spec import RunSpec
+
+AWS_OPTIONS = ("endpoint_url", "profile", "region")
+"""Of a store's address: those that the AWS command line has as well."""
 
 
 class Judged(NamedTuple):
@@ -74,8 +78,11 @@ def check_command(run: Run, key: str) -> str:
     path = run.store.local_path(run.key(key))
     if path is not None:
         return f"sha256sum {shlex.quote(str(path))}"
-    base = run.store.uri.partition("?")[0].rstrip("/")
-    return f"aws s3 cp {shlex.quote(f'{base}/{run.key(key)}')} - | sha256sum"
+    base, _, options = run.store.uri.partition("?")
+    source = f"{base.rstrip('/')}/{run.key(key)}"
+    given = parse_qs(options)
+    said = [f"--{name.replace('_', '-')}={given[name][-1]}" for name in AWS_OPTIONS if name in given]
+    return f"{shlex.join(['aws', 's3', 'cp', *said, source, '-'])} | sha256sum"
 
 
 def find_judged(ledger: Ledger, iteration: int, split: str, pairs: set[Pair]) -> Judged:

@@ -279,6 +279,12 @@ def test_a_refused_account_is_one_line_the_user_can_act_on(
     assert one_line(caught.value)
 
 
+def test_what_a_server_lacks_is_named(s3: S3Store, faults: list[Fault]) -> None:
+    faults.append(Fault("GET", "uploads", "501 Not Implemented", "NotImplemented"))
+    with pytest.raises(UsageError, match="lacks what is needed, ListMultipartUploads; use another store$"):
+        list(s3.leftovers(""))
+
+
 @each_verb
 def test_a_missing_bucket_is_named(s3_server: S3Server, file: Path, verb: str) -> None:
     store = S3Store(f"s3://no-such-bucket/leti?endpoint_url={s3_server.url}")
