@@ -13,8 +13,8 @@ import boto3
 import pytest
 
 from stages.contract.errors import LetiError
-from stages.contract.s3 import S3Store
 from stages.contract.store import open_store
+from stages.contract.store.s3 import S3Store
 
 
 def below(address: str) -> str:

@@ -14,10 +14,10 @@ import pytest
 
 from leti_ctl.doctor.storage import probe
 from stages.contract.errors import UsageError
-from stages.contract.multipart import PIECE_BYTES
 from stages.contract.run import Run
-from stages.contract.s3 import S3Store
 from stages.contract.spec import RunSpec
+from stages.contract.store.multipart import PIECE_BYTES
+from stages.contract.store.s3 import S3Store
 from tests.interop.ceph import Ceph
 from tests.s3 import S3Server
 

@@ -19,8 +19,8 @@ from pathlib import Path
 import pytest
 
 from stages.contract.run import Run
-from stages.contract.s3 import S3Store
 from stages.contract.store import open_store
+from stages.contract.store.s3 import S3Store
 from tests.interop.ceph import Ceph
 from tests.test_loop import fingerprints, leti_ctl, stage_processes, weights, workplace
 
