@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from leti_ctl.audit.objects import Reader
 from leti_ctl.inventory.catalog import UNREADABLE, Catalog
+from leti_ctl.inventory.finding import Finding
 from stages.contract.artifacts import MidStage, Ref
 from stages.contract.records import StepLog, first_fault
 from stages.contract.transfer import lines
@@ -44,7 +45,7 @@ def _record(reader: Reader, key: str) -> MidStage | None:
         reader.note("record", key, "the record of a mid-stage checkpoint", first_fault(error))
         return None
     except UNREADABLE as error:
-        reader.note("record", key, "the record of a mid-stage checkpoint", f"none that can be read: {error}")
+        reader.findings.append(Finding.unread(key, error, "record", "the record of a mid-stage checkpoint"))
         return None
     for expected, found in _faults(record, key, run.spec_sha256):
         reader.note("record", key, expected, found)

@@ -43,7 +43,7 @@ class Reader:
                 try:
                     yield record.model_validate_json(line)
                 except ValidationError as error:
-                    self.note("schema", f"{item.key}, line {number}", f"a {record.__name__}", first_fault(error))
+                    self.note("schema", f"{item.key}, line {number}", f"a row of {ref.artifact}", first_fault(error))
             self.count(item, rows)
 
     @contextmanager
@@ -80,11 +80,11 @@ class Reader:
             self.note("existence", item.key, "the object that was listed", "none")
             return
         except UNREADABLE as error:
-            self.note("existence", item.key, "an object that can be read", str(error))
+            self.findings.append(Finding.unread(item.key, error, "existence", "an object that can be read"))
             return
         self.objects += 1
         if found != item.sha256:
-            self.note("checksum", item.key, item.sha256[:16], found[:16])
+            self.note("checksum", item.key, f"SHA-256 {item.sha256[:16]}", found[:16])
 
     def _stream(self, item: DataObject) -> Iterator[bytes]:
         return self.catalog.run.store.stream(self.catalog.run.key(item.key))

@@ -108,7 +108,7 @@ def _executions(
             reader.note("verdict", f"{ref.prefix} {_spell(pair)}", "no feedback for a pass", row.error_type or "some")
         if row.outcome == "failed" and not (row.feedback and row.error_type):
             reader.note("verdict", f"{ref.prefix} {_spell(pair)}", "an error type and feedback", "none")
-        if pair in drawn and row.program_sha256 != (wanted := drawn[pair].program):
+        if pair in drawn and (wanted := drawn[pair].program) and row.program_sha256 != wanted:
             reader.note("programs", f"{ref.prefix} {_spell(pair)}", f"program {wanted[:16]}", row.program_sha256[:16])
         outcomes[row.outcome] += 1
         yield pair, Verdict(row.outcome, row.error_type, len(row.feedback))

@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import chain, count
 from typing import Any, NamedTuple
@@ -14,10 +15,11 @@ from typing import Any, NamedTuple
 from leti_ctl import control, decisions
 from leti_ctl.audit import anchor, lineage, midstage, passes, rederive, sampled, shape, training
 from leti_ctl.audit.objects import Reader
+from leti_ctl.audit.repair import Repair, advise
 from leti_ctl.inventory.catalog import UNREADABLE, Catalog
 from leti_ctl.inventory.finding import CAUSES, Finding
 from stages.contract.artifacts import Ref
-from stages.contract.errors import ArtifactError
+from stages.contract.errors import ArtifactError, UsageError
 from stages.contract.records import Problem
 from stages.contract.run import SPEC_KEY, Run
 from stages.contract.spec import RunSpec
@@ -60,6 +62,11 @@ class Report:
         """Whether there is no error; warnings leave a run clean."""
         return all(finding.level != "error" for finding in self.findings)
 
+    @property
+    def repair(self) -> Repair:
+        """What mends the run."""
+        return advise(self.findings)
+
     def as_json(self) -> dict[str, Any]:
         """Return the report as JSON data."""
         counts = Counter(finding.level for finding in self.findings)
@@ -77,6 +84,7 @@ class Report:
             "rows": self.rows,
             "seconds": round(self.seconds, 3),
             "findings": [finding._asdict() for finding in self.findings],
+            "repair": self.repair._asdict(),
         }
 
 
@@ -136,15 +144,18 @@ def audit(
 
 
 def _spec(run: Run, report: Report) -> RunSpec:
-    """Return what the run goes to; where that cannot be read, what it was made for: `lineage` names the object."""
-    try:
+    """Return what the run goes to; where that cannot be read, what it was made for: `lineage` names that object."""
+    with suppress(*UNREADABLE):
         wanted = control.current_spec(run)
-        control.check_amendment(run, wanted)
+        try:
+            control.check_amendment(run, wanted)
+        except UsageError as error:
+            key = control.newest(run).key().removeprefix(run.key(""))
+            expected = "the run's spec, other in compatible fields only"
+            report.findings.append(Finding("spec", key, expected, str(error).partition("\n")[0]))
+            return run.spec
         return decisions.effective(run, wanted)
-    except UNREADABLE as error:
-        wanted_by = "who drove the run, to a spec that differs in compatible fields only"
-        report.findings.append(Finding("spec", SPEC_KEY, wanted_by, str(error).partition("\n")[0]))
-        return run.spec
+    return run.spec
 
 
 def _rank(finding: Finding) -> tuple[bool, int, Finding]:

@@ -36,7 +36,8 @@ def audit(run: str, deep: bool, percent: float, expect: str | None, store_uri: s
     """Check every object, record, row, input and score of a run against each other.
 
     Reads everything and writes nothing. Exit code 0: clean; 1: errors were found, each with its key, what was expected
-    and what was found. Warnings (garbage of killed writers, work not done yet) leave a run clean.
+    and what was found, causes first, and after all of them what repairs the run. Warnings (garbage of killed writers,
+    work not done yet) leave a run clean.
 
     The digest it prints pins the run. Note it where the store's writers cannot change it: of a forger who makes every
     record fit again --deep and --re-execute 100 find what follows from something else, and --expect finds all.
@@ -74,6 +75,8 @@ def audit(run: str, deep: bool, percent: float, expect: str | None, store_uri: s
             f"{report.records} records, {report.objects} objects, {report.bytes / 2**20:.1f} MiB, {report.rows} rows "
             f"in {report.seconds:.1f} s"
         )
+        for line in report.repair.lines(report.uri, run):
+            click.echo(line)
         if report.digest:
             click.echo(f"digest {report.digest}")
     sys.exit(0 if report.clean else 1)

@@ -25,6 +25,7 @@ from stages.contract.records import first_fault
 from stages.contract.run import Run
 
 R = TypeVar("R", PartRecord, Index)
+WORDS = {PartRecord: "a part record", Index: "an index"}
 READERS = 16
 """Records read at once: their time is the store's round trip."""
 LARGE_RECORD = 1 << 20
@@ -80,6 +81,7 @@ class Catalog:
         """Digests of the objects that indexes name."""
         self.written: dict[str, str] = {}
         """SHA-256 of part records as they lie in the store, by key."""
+        self._altered: set[Ref] = set()
         self._documents: dict[str, bytes | None] = {}
         self._digests: dict[Ref, str] = {}
         self._large = Lock()
@@ -92,7 +94,7 @@ class Catalog:
                 self._documents[key] = self.run.store.get(self.run.key(key))
             except UNREADABLE as error:
                 self._documents[key] = None
-                self.findings.append(Finding("existence", key, "an object that can be read", str(error)))
+                self.findings.append(Finding.unread(key, error, "existence", "an object that can be read"))
         return self._documents[key]
 
     def part(self, ref: Ref, part: Part) -> PartRecord | None:
@@ -152,8 +154,20 @@ class Catalog:
                 yield warning("keys", key, "a key of a run", f"a stranger of {self.sizes[key]} bytes")
 
     def orphans(self) -> list[str]:
-        """Return the data objects that no record names and nobody will go on from, in key order."""
-        return sorted([*(key for key in self._nameless() if find_ref(key) is not None), *self._spent()])
+        """Return the data objects that no record names and nobody will go on from, in key order.
+
+        Where a record is damaged, or gone though the index counts it, it may have named what lies beside it.
+        """
+        doubted = tuple(f"{ref.prefix}/" for ref in self._doubted())
+        nameless = (key for key in self._nameless() if find_ref(key) is not None and not key.startswith(doubted))
+        return sorted([*nameless, *self._spent()])
+
+    def _doubted(self) -> Iterator[Ref]:
+        there = Counter(place.ref for key in self.sizes if (place := place_of(key)) and place.part is not None)
+        for ref in {*there, *self.indexes}:
+            count = self.indexes[ref].parts if ref in self.indexes else 0
+            if ref in self._altered or len(self.parts.get(ref, {})) < max(there[ref], count):
+                yield ref
 
     def _nameless(self) -> list[str]:
         records = (record for parts in self.parts.values() for record in parts.values())
@@ -172,7 +186,7 @@ class Catalog:
             try:
                 yield from removals.removed(self.run, [key]).items()
             except UNREADABLE as error:
-                self.findings.append(Finding("record", key, "a collection as it was written", str(error)))
+                self.findings.append(Finding.unread(key, error, "record", "a collection as it was written"))
 
     def _read(self) -> None:
         places = {key: place for key in self.sizes if (place := place_of(key))}
@@ -202,17 +216,19 @@ class Catalog:
         except KeyError:
             self.findings.append(Finding("existence", key, "the object that was listed", "nothing"))
         except ValidationError as error:
-            self.findings.append(Finding("record", key, f"a {kind.__name__}", first_fault(error)))
+            self.findings.append(Finding("record", key, WORDS[kind], first_fault(error)))
         except UNREADABLE as error:
-            self.findings.append(Finding("record", key, f"a {kind.__name__}", f"none that can be read: {error}"))
+            self.findings.append(Finding.unread(key, error, "record", WORDS[kind]))
         return None
 
     def _kept(self, key: str, parsed: Parsed[R]) -> R:
         """Return the record, with a finding where it is not as it was written."""
         record, objects = parsed.record, parsed.objects
         if not parsed.is_intact:
-            found = "another" if record.checksum else "none"
-            self.findings.append(Finding("record", key, "a record as it is written, with its own checksum", found))
+            self._altered.add(record.ref)
+            wanted = f"bytes that fit the record's own checksum {record.checksum[:12]}"
+            expected, found = (wanted, "others") if record.checksum else ("a record with its own checksum", "none")
+            self.findings.append(Finding("record", key, expected, found))
         if isinstance(record, Index):
             self.seals[record.ref] = objects.seal()
             return record

@@ -9,6 +9,7 @@ from stages.contract.errors import ArtifactError
 Level = Literal["error", "warning"]
 
 CHECKS: dict[str, str] = {
+    "readable": "every object that was listed can be read",
     "record": "a part record or index can be read and belongs under its key",
     "spec": "everything was made with the run's spec",
     "digest": "the run is the one whose digest was expected",
@@ -37,7 +38,7 @@ CHECKS: dict[str, str] = {
     "keys": "every key is of a form that a run has",
 }
 """Every check and what it holds a run to."""
-CAUSES = (("digest", "record"), ("existence", "size", "checksum"))
+CAUSES = (("digest",), ("readable",), ("record", "spec"), ("existence", "size", "checksum"))
 """Checks of what lies in the store, records before the objects they name; the others are of what follows from it."""
 
 
@@ -50,6 +51,13 @@ class Finding(NamedTuple):
     expected: str
     found: str
     level: Level = "error"
+
+    @classmethod
+    def unread(cls, key: str, error: Exception, check: str, expected: str) -> Finding:
+        """Return what to say of an object whose reading failed: it is not what it should be, or nobody knows."""
+        if isinstance(error, ArtifactError):
+            return cls(check, key, expected, str(error))
+        return cls("readable", key, "an object that can be read", str(error))
 
     @property
     def line(self) -> str:
