@@ -11,8 +11,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
-from datetime import UTC, datetime
 
 from pydantic import NonNegativeInt
 
@@ -139,8 +137,9 @@ def _make(run: Run, spec: RunSpec, iteration: int) -> Decision:
             f"pass@{min(spec.evaluate.k)} on {spec.evaluate.select_on} did not improve in {stale} {word} "
             f"(stop.patience {stop.patience}, stop.min_improvement {stop.min_improvement:g})"
         )
-    at = datetime.now(UTC).isoformat(timespec="seconds")
-    return Decision(iteration=iteration, ends=bool(reason), reason=reason, gpu_hours=spent, scores=scores, at=at)
+    return Decision(
+        iteration=iteration, ends=bool(reason), reason=reason, gpu_hours=spent, scores=scores, at=control.now()
+    )
 
 
 def _has_rules(spec: RunSpec) -> bool:
@@ -149,11 +148,7 @@ def _has_rules(spec: RunSpec) -> bool:
 
 def _is_trained(run: Run, iteration: int) -> bool:
     """Whether the iteration's training is committed; then there is nothing left to decide about it."""
-    # By key: what a store tells of sizes may come from a listing, which may lag.
-    with suppress(KeyError):
-        run.store.get(run.key(Ref("checkpoint", iteration + 1).part_key(Part())))
-        return True
-    return False
+    return run.store.has(run.key(Ref("checkpoint", iteration + 1).part_key(Part())))
 
 
 def _cut(spec: RunSpec, iterations: int) -> RunSpec:

@@ -1,4 +1,4 @@
-"""Files of artifacts on their way to a folder of the user's: verified, all or nothing, gone on with after an end."""
+"""Copying artifacts' files into a new folder of the user's: verified, all or nothing, resumed after an interruption."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from stages.contract.run import Run
 from stages.contract.transfer import download, side_by_side
 
 Advance = Callable[[int, int], None]
-"""Told how many bytes are here, of how many."""
+"""Called with the number of bytes that have been copied, and their total."""
 
 
 @contextmanager
 def staged(out: Path, name: str) -> Iterator[Path]:
-    """Give a folder beside `out` that becomes `out` when all went well.
+    """Give a temporary folder beside `out` that is renamed to `out` when all went well.
 
-    What a call that was interrupted has fetched stays there, under the same `name`, and the next call goes on with it;
-    damage removes it. `UsageError` when `out` exists: a folder that is there is never written into.
+    It outlives an interrupted call, and the next one with the same `name` starts from what it holds; a damaged file
+    removes it. `UsageError` when `out` exists: an existing folder is never written into.
     """
     if out.exists() or out.is_symlink():
         raise UsageError(f"--out {str(out)!r}: exists; name a new folder")
@@ -40,7 +40,7 @@ def staged(out: Path, name: str) -> Iterator[Path]:
 def bring(run: Run, ref: Ref, items: Sequence[DataObject], folder: Path, advance: Advance) -> list[Path]:
     """Fetch objects of an artifact into a folder, each verified; return their paths, in order.
 
-    A file that is there already and whole is not fetched again, and what does not belong there is removed.
+    Files that an earlier call fetched whole are kept; files of no such object are removed.
     """
     paths = [folder / ref.path(item.key) for item in items]
     total, done = sum(item.size for item in items), 0

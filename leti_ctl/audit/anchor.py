@@ -1,4 +1,4 @@
-"""One digest of a run: noted elsewhere, it tells any later change, even one that everything in the store fits.
+"""One digest of a run: kept outside the store, it reveals any later change, even a consistent one.
 
 It is the SHA-256 over the lines `<SHA-256> <key>\\n`, sorted by key, of every object that says what the run is and what
 it made: `spec.json`, `amendments/`, `environments/` and the part records (`*/parts/NNNNN-of-NNNNN.json`), keys relative

@@ -100,7 +100,7 @@ class Reader:
         return found if found == item.sha256 else digest_of(self._stream(item))[0]
 
     def _whole(self, item: DataObject) -> Generator[bytes, None, str]:
-        """The same of a small object, which is read again before anybody sees it altered."""
+        """Yield a small object whole and return its SHA-256; one that came altered is read again first."""
         found, data = "", b""
         for _ in range(READ_TRIES):
             data = self.catalog.run.store.get(self.catalog.run.key(item.key))

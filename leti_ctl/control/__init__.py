@@ -31,7 +31,7 @@ are read, as claim -1, until there is a claim.
 """
 
 from leti_ctl.control.lease import Bid, Epoch, address, claim, driving, newest, request_stop, unclaimed
-from leti_ctl.control.records import Driver, Failure, Outcome, Workflow, find, now, sealed
+from leti_ctl.control.records import Driver, Failure, Outcome, Workflow, find, get_named, now, sealed
 from leti_ctl.control.runs import (
     REFUSED,
     amend,
@@ -72,6 +72,7 @@ __all__ = [
     "find",
     "find_driver",
     "find_outcome",
+    "get_named",
     "is_stop_requested",
     "last_backend",
     "last_epoch",

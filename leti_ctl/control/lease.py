@@ -44,7 +44,7 @@ class Epoch:
         """Whether its driver has let go of the run."""
         if self.number == BEFORE_CLAIMS:
             return find(self.run, self.key(), Driver) is None
-        return self._has("ends/0000.json")
+        return self.run.store.has(self.key("ends/0000.json"))
 
     def is_driven(self) -> bool:
         """Whether its driver is, as far as can be told here, at work."""
@@ -87,7 +87,7 @@ class Epoch:
 
     def is_stop_requested(self) -> bool:
         """Whether somebody asked its driver to end."""
-        return self._has("stop.json")
+        return self.run.store.has(self.key("stop.json"))
 
     def record_failure(self, failure: Failure) -> None:
         """Keep why a unit failed."""
@@ -97,13 +97,6 @@ class Epoch:
         """Return which units failed for good."""
         found = (find(self.run, key, Failure) for key in self.run.store.list(self.key("failures/")))
         return [failure for failure in found if failure]
-
-    def _has(self, rest: str) -> bool:
-        # By key: what a store tells of sizes may come from a listing, which may lag.
-        with suppress(KeyError):
-            self.run.store.get(self.key(rest))
-            return True
-        return False
 
 
 class Bid(NamedTuple):

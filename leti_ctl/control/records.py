@@ -17,6 +17,7 @@ from stages.contract.run import Run
 
 M = TypeVar("M", bound=BaseModel)
 CHECKSUM = "checksum"
+_RESTORE = "restore it, or delete it and try again"
 
 
 class Workflow(Record):
@@ -122,6 +123,14 @@ def find(run: Run, key: str, kind: type[M]) -> M | None:
     if checksum not in (None, _digest(document)):
         raise ArtifactError(f"{key}: is not what was written, its checksum is not its own; delete it and try again")
     return found
+
+
+def get_named(run: Run, key: str) -> bytes:
+    """Return an object whose name holds its SHA-256; `KeyError` for none, `ArtifactError` for other bytes."""
+    data = run.store.get(key)
+    if hashlib.sha256(data).hexdigest() not in key:
+        raise ArtifactError(f"{key}: is not what was written; its name holds its SHA-256; {_RESTORE}")
+    return data
 
 
 def sealed(record: BaseModel) -> bytes:

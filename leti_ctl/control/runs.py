@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
+import json
 import os
 import re
 from concurrent.futures import ThreadPoolExecutor
@@ -11,11 +11,11 @@ from pathlib import Path
 from pydantic import BaseModel, ValidationError
 
 from leti_ctl.control.lease import BEFORE_CLAIMS, Bid, Epoch, driving, newest
-from leti_ctl.control.records import Driver, Failure, Outcome, Stop, Workflow, find
+from leti_ctl.control.records import Driver, Failure, Outcome, Stop, Workflow, find, get_named
 from stages.contract.errors import ArtifactError, UsageError
 from stages.contract.records import first_fault
-from stages.contract.run import Run, resume_spec
-from stages.contract.spec import RunSpec
+from stages.contract.run import Run
+from stages.contract.spec import RunSpec, diff, strip_compatible
 from stages.contract.store import Store
 
 REFUSED = "Refused"
@@ -53,8 +53,16 @@ def current_spec(run: Run) -> RunSpec:
 
 def check_amendment(run: Run, wanted: RunSpec) -> None:
     """Raise `UsageError`, with a diff, when more than compatible fields changed."""
-    if wanted != run.spec:
-        resume_spec(run.spec, wanted)
+    stored = run.spec
+    if stored.digest() != wanted.digest():
+        differences = diff(*(json.loads(json.dumps(strip_compatible(spec))) for spec in (stored, wanted)))
+        raise UsageError(f"the run was made with another spec: {'; '.join(differences)}; start a new run")
+    if stored.trains() != wanted.trains():
+        # A run of no iterations prepared neither training problems nor the stream.
+        raise UsageError(
+            f"iterations: {stored.iterations} -> {wanted.iterations}: a run that only evaluates cannot be made to "
+            "train, nor the other way round; start a new run, with model.from_run to go on from a checkpoint"
+        )
 
 
 def amend(run: Run, wanted: RunSpec, bid: Bid | None = None) -> None:
@@ -169,10 +177,7 @@ def _earlier_spec(run: Run) -> RunSpec:
     keys = list(run.store.list(run.key("amendments/")))
     if not keys:
         return run.spec
-    text = run.store.get(keys[-1])
-    if hashlib.sha256(text).hexdigest() not in keys[-1]:
-        raise ArtifactError(f"{keys[-1]}: is not what was written; its name holds its SHA-256; delete it and try again")
-    return _parsed(keys[-1], text)
+    return _parsed(keys[-1], get_named(run, keys[-1]))
 
 
 def _parsed(key: str, text: str | bytes) -> RunSpec:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from pydantic import NonNegativeInt, ValidationError
 
+from leti_ctl import control
 from stages.contract.errors import ArtifactError
 from stages.contract.records import Record, first_fault
 from stages.contract.run import Run
@@ -44,9 +45,7 @@ def removed(run: Run, keys: Iterable[str]) -> Mapping[str, str]:
 def _removed(run: Run, keys: Iterable[str]) -> Iterator[tuple[str, str]]:
     for key in keys:
         if key.startswith(PREFIX):
-            data = run.store.get(run.key(key))
-            if hashlib.sha256(data).hexdigest() not in key:
-                raise ArtifactError(f"{run.key(key)}: is not what was written; its name holds its SHA-256")
+            data = control.get_named(run, run.key(key))
             try:
                 collection = Collection.model_validate_json(data)
             except ValidationError as error:

@@ -13,12 +13,13 @@ Tree = dict[str, Any]
 
 
 def lineage(ledger: Ledger, ref: Ref, part: Part | None = None, seen: set[str] | None = None) -> Tree:
-    """Return the tree of an artifact or of one part; what was told already is named only.
+    """Return the tree of an artifact or of one part; a second occurrence has only its name and `told_above`.
 
     A node has `ref`, `sha256`, `parts`, `rows`, `bytes`, who made it (`code`, `images`, `packages`, `python`, `hosts`,
     `started_at`, `seconds`, `seed`, `spec_sha256`), its `objects` with their SHA-256 and what a listing shows of them,
-    and `inputs`. Where the digest that whoever used it wrote down is another than it has now, `recorded_sha256` stands
-    beside it; that, and what is missing, are findings of the ledger. The bytes are an audit's business.
+    and `inputs`. Where the part that read an input recorded another digest than the input has now, the input's node
+    has that one as `recorded_sha256`; this, and what is missing, are findings of the ledger. No data is read: that is
+    what an audit does.
     """
     seen = set() if seen is None else seen
     name = f"{ref}#{part}" if part else str(ref)
@@ -65,7 +66,7 @@ def maker(records: Iterable[PartRecord]) -> Tree:
 
 
 def bases(tree: Tree) -> list[Tree]:
-    """Return every source outside of the store in a tree, each once: base model, problems, texts."""
+    """Return the sources outside of the store that a tree ends in, each once: base model, problems, texts."""
     found = [tree] if tree.get("outside") else [each for below in tree.get("inputs", []) for each in bases(below)]
     return list({each["ref"]: each for each in found}.values())
 

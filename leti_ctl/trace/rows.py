@@ -53,7 +53,7 @@ def find_packed(ledger: Ledger, ref: Ref, number: int) -> Found[PackedRow]:
 
 
 def packed_of(ledger: Ledger, ref: Ref, wanted: Callable[[int, Pair], bool]) -> list[tuple[int, Pair]]:
-    """Return row and pair of every training example of which `wanted(step, pair)`; token ids stay unread."""
+    """Return row number and pair of the training examples for which `wanted(step, pair)`; token ids stay unread."""
     found, start = [], 0
     for item in ledger.need(ref).objects:
         with _local(ledger, item) as path:
@@ -87,7 +87,7 @@ def find_samples(ledger: Ledger, ref: Ref, kind: type[Judged], problem: str) -> 
 def find_problem(ledger: Ledger, split: str, name: str) -> Found[Problem] | None:
     """Return a problem, or None where the split has none of that name."""
     ref = Ref("problems", split=split)
-    # To its end, where what the object is known to be is verified.
+    # Read to the end: only there is it known that the object's SHA-256 is right.
     rows = [each for record in ledger.held(ref).records for each in scan(ledger, ref, Problem, record, only={name})]
     return next((each for each in rows if each.row.problem_id == name), None)
 
@@ -113,7 +113,7 @@ def scan(
 
 
 def _likely(ledger: Ledger, ref: Ref, names: set[str]) -> list[PartRecord]:
-    """Return the artifact's parts, those first that a division of the problems in equal slices gives these problems."""
+    """Return the artifact's parts; first those that hold these problems if all parts are equal slices."""
     records = list(ledger.held(ref).records)
     if len(records) < 2 or ref.split is None:
         return records

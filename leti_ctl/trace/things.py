@@ -32,7 +32,7 @@ BESIDE = {
 
 
 class Match(NamedTuple):
-    """Something of the run that a key or a digest names."""
+    """What a key or a digest names in the run."""
 
     name: str
     sha256: str
@@ -82,7 +82,7 @@ def _told(ledger: Ledger, catalog: Catalog, match: Match) -> Tree:
 
 
 def _matches(catalog: Catalog, text: str) -> Iterator[Match]:
-    """Yield what has this key, or a digest that begins so."""
+    """Yield what has this key, or a digest that begins with `begins`."""
     begins = text if _DIGEST.fullmatch(text) else None
     for ref in catalog.refs:
         records = catalog.parts.get(ref, {})
@@ -127,7 +127,7 @@ def _beside(catalog: Catalog, key: str) -> Match:
 
 
 def _bytes(ledger: Ledger, ref: Ref, item: DataObject) -> Tree:
-    """Read the object, whatever its size: what it is said to be is worth nothing otherwise."""
+    """Return the object's record and state, and whether its bytes, all of them read now, have the recorded SHA-256."""
     key = ledger.run.key(item.key)
     told = {"key": key, "sha256": item.sha256, "size": item.size}
     told["check"] = check_command(ledger.run, item.key)

@@ -19,7 +19,7 @@ from stages.contract.errors import ArtifactError, NoRun, RetryableError, UsageEr
 from stages.contract.packages import code_version
 from stages.contract.records import Record, first_fault, read_rows
 from stages.contract.seal import divisions, make_index, part_keys, part_under
-from stages.contract.spec import RunSpec, diff, document_digest, strip_compatible
+from stages.contract.spec import RunSpec, document_digest
 from stages.contract.store import Store, open_store
 from stages.contract.transfer import (
     READ_TRIES,
@@ -132,7 +132,7 @@ class Run:
         return record and self._of(ref, record, ref.part_key(part))
 
     def find_index(self, ref: Ref) -> Index | None:
-        """Return the artifact's index; made here if all parts exist but their committers died before it."""
+        """Return the artifact's index, written now if its last committer died before it did; None without all parts."""
         index = self._read_record(ref.index_key, Index)
         return self._of(ref, index, ref.index_key) if index else self._seal(ref, reading=True)
 
@@ -148,10 +148,10 @@ class Run:
         return self._publish(self._upload_part(commit))
 
     def commit_together(self, commits: Sequence[Commit]) -> list[PartRecord]:
-        """Publish the outputs of one unit, in order, and return those that stand: all of one try, or of equal ones.
+        """Publish the outputs of one unit, in order; return the records that won, all of one attempt or of equal ones.
 
-        All data goes up before the first record. A try that meets other bytes than its own publishes nothing more, so
-        what one try made never stands beside what another did; `RetryableError` while theirs is not complete.
+        All data goes up before the first record. An attempt that finds a record of other bytes than its own publishes
+        nothing more, so outputs of two attempts never mix; `RetryableError` while the other's are not complete.
         """
         mine = [self._upload_part(commit) for commit in commits]
         for record in mine:
@@ -373,20 +373,6 @@ class Run:
 
     def _damaged(self, ref: Ref, fault: str) -> ArtifactError:
         return ArtifactError(f"{fault}; delete {self.key(ref.prefix)} and resume the run, which makes it again")
-
-
-def resume_spec(stored: RunSpec, wanted: RunSpec) -> RunSpec:
-    """Return `wanted` if only compatible fields differ from `stored`, else say what differs."""
-    if stored.digest() != wanted.digest():
-        differences = diff(*(json.loads(json.dumps(strip_compatible(spec))) for spec in (stored, wanted)))
-        raise UsageError(f"the run was made with another spec: {'; '.join(differences)}; start a new run")
-    if stored.trains() != wanted.trains():
-        # A run of no iterations prepared neither training problems nor the stream.
-        raise UsageError(
-            f"iterations: {stored.iterations} -> {wanted.iterations}: a run that only evaluates cannot be made to "
-            "train, nor the other way round; start a new run, with model.from_run to go on from a checkpoint"
-        )
-    return wanted
 
 
 def _split_options(uri: str) -> tuple[str, str]:

@@ -43,7 +43,7 @@ def unwatched(what: str, size: int) -> Moved:
 
 
 class Meter:
-    """Adds up what threads have moved and tells `tell(done, total)` now and then; a transfer that is quick, never."""
+    """Adds up the bytes that threads have moved; calls `tell(done, total)` at most every `seconds`."""
 
     def __init__(self, total: int, tell: Callable[[int, int], None], seconds: float = TELL_SECONDS) -> None:
         self.total, self.tell, self.seconds = total, tell, seconds
@@ -81,11 +81,12 @@ def side_by_side(move: Callable[[T], U], things: Sequence[T], sizes: Sequence[in
 
 
 def verified(store: Store, key: str, item: DataObject, damaged: Damaged) -> Iterator[bytes]:
-    """Yield an object's bytes. Those of a small one are verified before they are given; that a large one's checksum is
-    wrong is known only at the end, before any caller commits.
+    """Yield an object's bytes: of a small one verified bytes only; a large one is verified by its last chunk, and so
+    before any caller commits what it made of them.
 
-    What comes altered is read again. Where it comes right then, a small object is given and a large one is a
-    `StoreError`, since half of it is used already; where it does not, the store holds it damaged.
+    Bytes with another SHA-256 are read again. If they are right then, they were altered on the way: a small object is
+    yielded, a large one raises `StoreError`, since its first bytes are used already. Otherwise the stored object is
+    damaged, and `damaged` makes the error.
     """
     if item.size <= SMALL_BYTES:
         yield _small(store, key, item, damaged)

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 CHUNK_BYTES = 1 << 20
 Moved = Callable[[int], None]
-"""Told of every so many bytes that have been moved, from any thread."""
+"""Called with the number of bytes just moved, from any thread."""
 
 
 class Entry(NamedTuple):
@@ -31,12 +31,12 @@ class Entry(NamedTuple):
 
 
 class Leftover(NamedTuple):
-    """What a writer that was killed left of an object that is not there: pieces, or a file under another name."""
+    """What a killed writer left of an object that it never completed: uploaded pieces, or a staged file."""
 
     key: str
-    """Of the object, or of the folder it was to be in."""
+    """The object's, or that of the folder it was to be in."""
     name: str
-    """What tells it from others of the key; the store's own business."""
+    """What tells it from other leftovers of the key; only the store reads it."""
     modified: float
     """When its writer began, seconds since the epoch."""
 
@@ -67,7 +67,10 @@ class Store(ABC):
         """Yield every object whose key starts with `prefix`, in lexicographic order of the keys."""
 
     def folders(self, prefix: str) -> Iterator[str]:
-        """Yield each once what keys that start with `prefix` have next up to a slash; what is below is not listed."""
+        """Yield, each once, the names between `prefix` and the next slash of the keys that start with it.
+
+        What lies below them is not listed.
+        """
         names = (key.removeprefix(prefix).partition("/") for key in self.list(prefix))
         return iter({name: None for name, slash, _ in names if slash})
 
@@ -85,7 +88,7 @@ class Store(ABC):
 
     @abstractmethod
     def leftovers(self, prefix: str) -> Iterator[Leftover]:
-        """Yield what killed writers, and those still at work, have begun of keys that start with `prefix`."""
+        """Yield uncompleted writes to keys that start with `prefix`, of killed writers and of those still at work."""
 
     @abstractmethod
     def discard(self, leftover: Leftover) -> None:
@@ -94,6 +97,14 @@ class Store(ABC):
     def get(self, key: str) -> bytes:
         """Return a small object whole; `KeyError` when there is none."""
         return b"".join(self.stream(key))
+
+    def has(self, key: str) -> bool:
+        """Whether there is a small object, asked for by its key; a size may come from a listing, which may lag."""
+        try:
+            self.get(key)
+        except KeyError:
+            return False
+        return True
 
     def local_path(self, key: str) -> Path | None:
         """Return where the object or folder lies on this machine, or None for a remote store."""
