@@ -14,6 +14,7 @@ from leti_ctl.trace.rows import (
     Found,
     Pair,
     find_packed,
+    find_pairs,
     find_samples,
     packed_of,
     scan,
@@ -135,9 +136,26 @@ def trace_step(run: Run, target: Target) -> Tree:
         "place": place(run, found.place),
         "examples": len(rows),
         "training_rows": sorted({row for row, _ in rows}),
+        "took": _verdicts(ledger, target.iteration, rows),
         "made": str(checkpoint),
         **_ends(ledger, checkpoint if ledger.is_complete(checkpoint) else found.place.ref, None),
     }
+
+
+def _verdicts(ledger: Ledger, iteration: int, rows: list[tuple[int, Pair]]) -> list[Tree]:
+    """Return whose examples these are, and what the verdict on each was."""
+    executions = find_pairs(ledger, Ref("executions", iteration, "train"), Execution, {pair for _, pair in rows})
+    judged = {pair: each.row for pair, each in executions.items()}
+    return [
+        {
+            "row": row,
+            "problem_id": pair[0],
+            "sample": pair[1],
+            "outcome": judged[pair].outcome if pair in judged else None,
+            "error_type": judged[pair].error_type if pair in judged else None,
+        }
+        for row, pair in rows
+    ]
 
 
 def _about(run: Run) -> Tree:

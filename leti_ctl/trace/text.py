@@ -65,17 +65,23 @@ def _body(found: Tree, common: dict[str, str]) -> Iterator[str]:
         yield from _metrics(found)
     if "trained" in found:
         yield from _trained(found["trained"])
+    if found.get("took"):
+        yield "  learned from:"
+    for each in found.get("took", []):
+        verdict = each["error_type"] or each["outcome"] or "no verdict yet"
+        yield f"    problem {each['problem_id']}, sample {each['sample']}: {verdict}, in row {each['row']}"
 
 
 def _facts(found: Tree) -> Iterator[str]:
     yield f"  run {found['uri']}, spec {found['spec_sha256']}"
     names = ("row", "epoch", "step", "tokens", "stream", "loss", "num_targets", "learning_rate", "made")
-    if shown := [f"{name.replace('_', ' ')} {found[name]}" for name in names if name in found]:
+    if shown := [f"{name.replace('_', ' ')} {_number(found[name])}" for name in names if name in found]:
         yield f"  {', '.join(shown)}"
     if isinstance(found.get("examples"), int):
         yield f"  {found['examples']} examples, of training rows {_numbers(found['training_rows'])}"
     if "artifact" in found:
-        yield f"  part {found['part']} of {found['artifact']}, {found['rows']} rows"
+        held = f", {_count(found['rows'], 'row')}" if found["rows"] else ""
+        yield f"  part {found['part']} of {found['artifact']}{held}"
     if "key" in found:
         state = "verified" if found["verified"] else STATES.get(found["state"], "DAMAGED: its bytes have another")
         yield f"  {found['key']}, {found['size']:,} bytes"
@@ -150,7 +156,8 @@ def _trained(trained: Tree | None) -> Iterator[str]:
 
 def _ends(found: Tree) -> Iterator[str]:
     model, base = found["model"], found["base"]
-    yield f"model of the iteration: {model['ref']}, digest {model['sha256']}"
+    title = "the model that it went into" if found.get("made") == model["ref"] else "model of the iteration"
+    yield f"{title}: {model['ref']}, digest {model['sha256']}"
     for each in model["weights"]:
         state = f": {STATES[each['state']]}" if each["state"] in STATES else ""
         yield f"    {each['key'].rpartition('/')[2]}, {each['size']:,} bytes, SHA-256 {each['sha256']}{state}"
@@ -200,8 +207,8 @@ def _artifact(node: Tree, indent: str, common: dict[str, str]) -> Iterator[str]:
     yield head
     count = {state: sum(each["state"] == state for each in node["objects"]) for state in STATES}
     facts = [
-        f"{node['parts']} part{'s' * (node['parts'] != 1)}",
-        *([f"{node['rows']:,} rows"] if node["rows"] else []),
+        _count(node["parts"], "part"),
+        *([_count(node["rows"], "row")] if node["rows"] else []),
         f"{node['bytes']:,} bytes",
         *(f"{count[state]} {words}" for state, words in STATES.items() if count[state]),
         f"seed {node['seed']}",
@@ -260,6 +267,14 @@ def _quoted(title: str, text: str) -> Iterator[str]:
     yield f"  {title}:"
     # What a model wrote must not act on the terminal of whoever reads it.
     yield from (f"{QUOTE}{line}".rstrip() if not line else f"{QUOTE}{line}" for line in sanitize(text).split("\n"))
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}{'s' * (number != 1)}"
+
+
+def _number(value: Any) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 def _numbers(numbers: list[Any]) -> str:

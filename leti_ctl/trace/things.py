@@ -10,7 +10,7 @@ from leti_ctl.inventory.catalog import Catalog, place_of
 from leti_ctl.inventory.ledger import Ledger
 from leti_ctl.trace.judged import check_command
 from leti_ctl.trace.lineage import Tree, lineage
-from stages.contract.artifacts import DataObject, Part, PartRecord, Ref
+from stages.contract.artifacts import ARTIFACTS, DataObject, Part, PartRecord, Ref
 from stages.contract.errors import ArtifactError, UsageError
 from stages.contract.run import Run
 from stages.contract.transfer import digest_of
@@ -105,9 +105,13 @@ def _of_part(record: PartRecord, text: str, begins: str | None) -> Iterator[Matc
     for item in record.objects:
         if text == item.key or (begins and item.sha256.startswith(begins)):
             yield Match(f"data object {item.key}", item.sha256, record, item)
-    digest = record.digest()
+    digest, ref = record.digest(), record.ref
+    if ARTIFACTS[ref.artifact].format == "folder" and begins and record.objects:
+        home = record.objects[0].key[len(ref.prefix) + 1 :].partition("/")[0]
+        if home.startswith(begins):
+            yield Match(f"the folder of artifact {ref}, named after what is in it", home, record)
     if record.parts > 1 and begins and digest.startswith(begins):
-        yield Match(f"part {record.position} of {record.ref}", digest, record)
+        yield Match(f"part {record.position} of {ref}", digest, record)
 
 
 def _beside(catalog: Catalog, key: str) -> Match:

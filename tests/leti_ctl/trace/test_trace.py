@@ -140,7 +140,11 @@ def test_a_row_tells_all_that_it_follows_from(store: Path) -> None:
 
 def test_a_step_names_the_rows_it_took_in(store: Path) -> None:
     found = trace(store, "--step", "0")
-    assert found["examples"] == 5
+    assert found["examples"] == 5 == len(found["took"])
+    for each in found["took"]:
+        sample = trace(store, "--problem", each["problem_id"], "--sample", str(each["sample"]))
+        assert (each["outcome"], each["error_type"]) == (sample["outcome"], sample["error_type"])
+        assert each["row"] in sample["training_rows"]
     assert all(trace(store, "--row", str(row))["step"] == 0 for row in found["training_rows"])
 
 
@@ -229,6 +233,7 @@ def test_objects_are_told_by_key_digest_or_the_beginning_of_one(store: Path) -> 
         assert {"iterations/0002/checkpoint", "iterations/0001/steps"} <= set(found["used_by"])
     tokenizer = next(store.glob("runs/made/iterations/0000/checkpoint/*/tokenizer.json"))
     assert len(trace(store, "--object", str(tokenizer.relative_to(store)))["also"]) == 0
+    assert trace(store, "--object", tokenizer.parent.name[:12])["artifact"] == "iterations/0000/checkpoint"
     run = Run(LocalStore(store), "made")
     index = run.get_index(Ref("samples", 0, "train"))
     assert trace(store, "--object", index.digest())["what"].startswith("artifact iterations/0000/samples/train")
