@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import subprocess
@@ -42,6 +43,11 @@ GIVEN = {name: value for name, value in os.environ.items() if name.startswith(("
 
 # A tiny model gains nothing from more, and threads that wait for each other burn a shared machine.
 ONE_THREAD = {"LETI_THREADS": "1", "OMP_NUM_THREADS": "1"}
+
+
+def pytest_collection_finish() -> None:
+    """Keep the collector from walking what is imported by now, and stays, again with every full collection."""
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True, scope="session")

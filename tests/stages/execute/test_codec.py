@@ -117,7 +117,7 @@ def test_deep_and_exploding_values_are_refused() -> None:
         deep = [deep]
     wide: tuple[Any, ...] = (1,)
     for _ in range(60):
-        wide = (wide, wide)
+        wide = (wide, wide, *range(33_000))  # 60 of these are within the limit, all 2**60 are not
     for value in (deep, wide):
         with pytest.raises(CodecError):
             Encoder(refuse).encode(value)
