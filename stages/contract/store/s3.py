@@ -36,6 +36,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from stages.contract.errors import StoreError, UsageError
 from stages.contract.store import gcs, retry
 from stages.contract.store.claims import SUFFIX, Claims
+from stages.contract.store.connection import Answer
 from stages.contract.store.crt import Crt
 from stages.contract.store.listing import Page, page_query, read_page
 from stages.contract.store.multipart import PIECE_BYTES, Multipart, md5, unfinished
@@ -44,7 +45,7 @@ from stages.contract.store.retry import WrongAnswer
 from stages.contract.store.signing import Clock, sign_again
 from stages.contract.store.verbs import CHUNK_BYTES, Entry, Leftover, Moved, Store, check_key, check_prefix
 from stages.contract.store.versions import Versions
-from stages.contract.store.wire import TIMEOUT, Answer, Body, Wire
+from stages.contract.store.wire import TIMEOUT, Body, Wire
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
