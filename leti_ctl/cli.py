@@ -6,6 +6,8 @@ importing pydantic, rich or boto3 alone would double it).
 
 from __future__ import annotations
 
+import atexit
+import gc
 import io
 import json
 import os
@@ -77,6 +79,8 @@ def cli() -> None:
 
 def main() -> NoReturn:
     """Run the command line; every failure is one line on stderr and an exit code from the tree."""
+    gc.set_threshold(10_000, 10, 10)  # what imports make stays
+    atexit.register(gc.freeze)  # at the end Python looks through all there is, for cycles that go with the process
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             # What a model wrote has characters that not every terminal has.

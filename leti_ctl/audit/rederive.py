@@ -6,9 +6,10 @@ import hashlib
 import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
-from itertools import groupby, zip_longest
+from itertools import count, groupby, zip_longest
 
 from leti_ctl.audit.shadow import Shadow, shadow
+from leti_ctl.follow.bar import Advance, unheard
 from leti_ctl.inventory.catalog import UNREADABLE, Catalog
 from leti_ctl.inventory.finding import Finding, Level, warning
 from leti_ctl.inventory.parquet import packed_in
@@ -26,29 +27,32 @@ COMPARED = ("program_sha256", "outcome", "error_type", "feedback", "answer", "me
 """Columns that judging again repeats; `isolation` is the machine's."""
 
 
-def rederive(catalog: Catalog, spec: RunSpec) -> Iterator[list[Finding]]:
+def rederive(catalog: Catalog, spec: RunSpec, progress: Advance = unheard) -> Iterator[list[Finding]]:
     """Yield, unit by unit, what differs when the cheap stages are run again."""
     units = [unit for unit in plan(spec).units if unit.stage in REDERIVED and _is_possible(catalog, spec, unit)]
+    done = count()
     for _, together in groupby(units, key=lambda unit: (unit.node, unit.iteration, unit.split)):
         group = list(together)
         with shadow(catalog) as copy, _faults("rederived", group[0].outputs(spec)[-1].prefix) as findings:
             for ref in _inputs(spec, group[0]):
                 copy.copy(ref, suffixes=TOKENIZER_FILES if ref.artifact == "checkpoint" else ("",))
             for unit in group:
+                progress(next(done), len(units), f"doing again {unit.label}")
                 findings += _run_again(catalog, spec, copy, unit)
         yield findings
 
 
-def reexecute(catalog: Catalog, spec: RunSpec, percent: float) -> Iterator[list[Finding]]:
+def reexecute(catalog: Catalog, spec: RunSpec, percent: float, progress: Advance = unheard) -> Iterator[list[Finding]]:
     """Yield, part by part, what differs when so many percent of the programs are judged again.
 
     Which programs: those whose problem and sample number hash below the share, the same in every audit.
     """
-    for unit in plan(spec).units:
-        if unit.stage == "execute" and _is_possible(catalog, spec, unit):
-            with shadow(catalog) as copy, _faults("reexecuted", unit.outputs(spec)[-1].prefix) as findings:
-                findings += _judge_again(catalog, spec, copy, unit, percent)
-            yield findings
+    units = [unit for unit in plan(spec).units if unit.stage == "execute" and _is_possible(catalog, spec, unit)]
+    for done, unit in enumerate(units):
+        progress(done, len(units), f"judging again {unit.label}")
+        with shadow(catalog) as copy, _faults("reexecuted", unit.outputs(spec)[-1].prefix) as findings:
+            findings += _judge_again(catalog, spec, copy, unit, percent)
+        yield findings
 
 
 @contextmanager

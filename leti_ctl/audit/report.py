@@ -13,9 +13,10 @@ from itertools import chain, count
 from typing import Any, NamedTuple
 
 from leti_ctl import control, decisions
-from leti_ctl.audit import anchor, lineage, midstage, passes, rederive, sampled, shape, training
+from leti_ctl.audit import anchor, lineage, midstage, passes, shape, training
 from leti_ctl.audit.objects import Reader
 from leti_ctl.audit.repair import Repair, advise
+from leti_ctl.follow.bar import Advance, unheard
 from leti_ctl.inventory.catalog import UNREADABLE, Catalog
 from leti_ctl.inventory.finding import CAUSES, Finding
 from stages.contract.artifacts import Ref
@@ -30,8 +31,6 @@ REMOTE = 32
 BATCH = 32
 """Small objects that one task reads; a task costs about as much as reading one."""
 Task = Callable[[Reader], None]
-Progress = Callable[[int, int], None]
-"""Called with the number of tasks done and their total."""
 
 
 @dataclass
@@ -103,7 +102,7 @@ READ_ONLY = Depth()
 def audit(
     run: Run,
     depth: Depth = READ_ONLY,
-    progress: Progress = lambda done, total: None,
+    progress: Advance = unheard,
     *,
     expected: str | None = None,
 ) -> Report:
@@ -129,18 +128,28 @@ def audit(
     with ThreadPoolExecutor(threads) as pool:
         shared, done = iter(tasks), count(1)
         workers = [
-            pool.submit(_work, catalog, shared, lambda: progress(next(done), len(tasks))) for _ in range(threads)
+            pool.submit(_work, catalog, shared, lambda: progress(next(done), len(tasks), "reading"))
+            for _ in range(threads)
         ]
         for worker in workers:
             report.add(worker.result())
-    if depth.rederive:
-        report.findings += chain.from_iterable(sampled.check(catalog, spec))
-        report.findings += chain.from_iterable(rederive.rederive(catalog, spec))
-    if depth.reexecute_percent:
-        report.findings += chain.from_iterable(rederive.reexecute(catalog, spec, depth.reexecute_percent))
+    report.findings += _again(catalog, spec, depth, progress)
     report.findings = sorted(set(report.findings), key=_rank)
     report.seconds = time.monotonic() - started
     return report
+
+
+def _again(catalog: Catalog, spec: RunSpec, depth: Depth, progress: Advance) -> Iterator[Finding]:
+    """Yield what differs when work is done again."""
+    if depth == READ_ONLY:
+        return
+    from leti_ctl.audit import rederive, sampled  # with a tokenizer, and processes to start
+
+    if depth.rederive:
+        yield from chain.from_iterable(sampled.check(catalog, spec, progress))
+        yield from chain.from_iterable(rederive.rederive(catalog, spec, progress))
+    if depth.reexecute_percent:
+        yield from chain.from_iterable(rederive.reexecute(catalog, spec, depth.reexecute_percent, progress))
 
 
 def _spec(run: Run, report: Report) -> RunSpec:

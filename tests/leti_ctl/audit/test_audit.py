@@ -207,7 +207,10 @@ def test_a_run_half_done_is_clean_and_says_what_is_missing(run_folder: Path) -> 
 
 @pytest.mark.slow
 def test_a_deep_audit_builds_and_scores_again(run_folder: Path) -> None:
-    assert audited(run_folder, Depth(rederive=True)).clean
+    told: dict[str, int] = {}
+    run = Run(LocalStore(run_folder.parents[1]), run_folder.name)
+    assert audit(run, Depth(rederive=True), lambda done, total, doing="", /: told.update({doing: total})).clean
+    assert told.keys() > {"reading", "spelling out what iteration 0 sampled", "doing again iteration 1 · build"}
     path = next((run_folder / "iterations/0001/examples").glob("*.parquet"))
     reorder_parquet(path)
     reseal_parquet(run_folder / "iterations/0001/examples", path)
