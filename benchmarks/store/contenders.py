@@ -5,15 +5,16 @@ The URL is a server's; of those named leti and audit it may be a folder."""
 from __future__ import annotations
 
 import hashlib
+import json
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from leti_ctl.audit.report import audit
 from stages.contract.artifacts import Made, Part, Ref
 from stages.contract.run import Commit, Run
+from stages.contract.seeds import derive_seed
 from stages.contract.spec import RunSpec
 from stages.contract.store import open_store
 
@@ -31,9 +32,11 @@ def ours(direction: str, url: str, folder: Path, key: str, options: str = "") ->
     """A stage's own way: commit a folder artifact, fetch it, every byte hashed both times."""
     run = run_of(url, key, options)
     if direction == "up":
-        run.create(RunSpec())
+        spec = RunSpec()
+        run.create(spec)
         files = {path: 0 for path in sorted(folder.iterdir())}
-        run.commit(Commit(CHECKPOINT, Part(), files, (), seed=0, made=MADE, root=folder))
+        seed = derive_seed(spec.seed, "prepare", 0, "train")
+        run.commit(Commit(CHECKPOINT, Part(), files, (), seed=seed, made=MADE, root=folder))
     else:
         run.fetch(CHECKPOINT, folder)
 
@@ -67,10 +70,11 @@ def aws_cli(direction: str, url: str, folder: Path, key: str) -> None:
 
 
 def audit_ours(direction: str, url: str, folder: Path, key: str) -> None:
-    """The audit of a run; every object it has is read and hashed."""
-    report = audit(run_of(url, key))
-    assert not [finding for finding in report.findings if finding.check in ("checksum", "existence", "size")]
-    print(report.objects)
+    """`leti-ctl audit`; every object the run has is read and hashed."""
+    from leti_ctl.cli import main
+
+    sys.argv = ["leti-ctl", "audit", key, "--store", run_of(url, key).store.uri, "--json"]
+    main()
 
 
 def audit_sequential(direction: str, url: str, folder: Path, key: str) -> None:
@@ -84,7 +88,7 @@ def audit_sequential(direction: str, url: str, folder: Path, key: str) -> None:
         assert client.head_object(**place)["ContentLength"] == item.size  # type: ignore[arg-type]
         body = client.get_object(**place)["Body"].read()  # type: ignore[arg-type]
         assert hashlib.sha256(body).hexdigest() == item.sha256
-    print(len(index.objects))
+    print(json.dumps({"objects": len(index.objects)}))
 
 
 CONTENDERS: dict[str, Callable[[str, str, Path, str], None]] = {

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import count, groupby, zip_longest
 
+from leti_ctl.audit.progress import Progress, unheard
 from leti_ctl.audit.shadow import Shadow, shadow
-from leti_ctl.follow.bar import Advance, unheard
 from leti_ctl.inventory.catalog import UNREADABLE, Catalog
 from leti_ctl.inventory.finding import Finding, Level, warning
 from leti_ctl.inventory.parquet import packed_in
@@ -27,7 +27,7 @@ COMPARED = ("program_sha256", "outcome", "error_type", "feedback", "answer", "me
 """Columns that judging again repeats; `isolation` is the machine's."""
 
 
-def rederive(catalog: Catalog, spec: RunSpec, progress: Advance = unheard) -> Iterator[list[Finding]]:
+def rederive(catalog: Catalog, spec: RunSpec, progress: Progress = unheard) -> Iterator[list[Finding]]:
     """Yield, unit by unit, what differs when the cheap stages are run again."""
     units = [unit for unit in plan(spec).units if unit.stage in REDERIVED and _is_possible(catalog, spec, unit)]
     done = count()
@@ -42,7 +42,7 @@ def rederive(catalog: Catalog, spec: RunSpec, progress: Advance = unheard) -> It
         yield findings
 
 
-def reexecute(catalog: Catalog, spec: RunSpec, percent: float, progress: Advance = unheard) -> Iterator[list[Finding]]:
+def reexecute(catalog: Catalog, spec: RunSpec, percent: float, progress: Progress = unheard) -> Iterator[list[Finding]]:
     """Yield, part by part, what differs when so many percent of the programs are judged again.
 
     Which programs: those whose problem and sample number hash below the share, the same in every audit.

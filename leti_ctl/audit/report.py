@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 from leti_ctl import control, decisions
 from leti_ctl.audit import anchor, lineage, midstage, passes, shape, training
 from leti_ctl.audit.objects import Reader
+from leti_ctl.audit.progress import Progress, unheard
 from leti_ctl.audit.repair import Repair, advise
-from leti_ctl.follow.bar import Advance, unheard
 from leti_ctl.inventory.catalog import UNREADABLE, Catalog
 from leti_ctl.inventory.finding import CAUSES, Finding
 from stages.contract.artifacts import Ref
@@ -102,7 +102,7 @@ READ_ONLY = Depth()
 def audit(
     run: Run,
     depth: Depth = READ_ONLY,
-    progress: Advance = unheard,
+    progress: Progress = unheard,
     *,
     expected: str | None = None,
 ) -> Report:
@@ -139,7 +139,7 @@ def audit(
     return report
 
 
-def _again(catalog: Catalog, spec: RunSpec, depth: Depth, progress: Advance) -> Iterator[Finding]:
+def _again(catalog: Catalog, spec: RunSpec, depth: Depth, progress: Progress) -> Iterator[Finding]:
     """Yield what differs when work is done again."""
     if depth == READ_ONLY:
         return

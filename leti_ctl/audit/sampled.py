@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from tokenizers import Tokenizer
 
 from leti_ctl.audit.objects import Reader
-from leti_ctl.follow.bar import Advance, unheard
+from leti_ctl.audit.progress import Progress, unheard
 from leti_ctl.inventory.catalog import Catalog
 from leti_ctl.inventory.finding import Finding
 from leti_ctl.inventory.spelling import tokenizer_file
@@ -19,7 +19,7 @@ MOST = 20
 """Findings of one artifact: another tokenizer would make one of every row."""
 
 
-def check(catalog: Catalog, spec: RunSpec, progress: Advance = unheard) -> Iterator[list[Finding]]:
+def check(catalog: Catalog, spec: RunSpec, progress: Progress = unheard) -> Iterator[list[Finding]]:
     """Yield, artifact by artifact, the samples whose columns contradict each other."""
     for done, iteration in enumerate(catalog.iterations):
         progress(done, len(catalog.iterations), f"spelling out what iteration {iteration} sampled")

@@ -21,10 +21,6 @@ class Advance(Protocol):
         ...
 
 
-def unheard(done: int, total: int, doing: str = "", /) -> None:
-    """Where nobody looks."""
-
-
 @contextmanager
 def bar(label: str, plain_seconds: float = PLAIN_SECONDS) -> Iterator[Advance]:
     """Give a function that is told how far the work is; any thread may."""

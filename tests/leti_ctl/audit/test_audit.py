@@ -209,7 +209,7 @@ def test_a_run_half_done_is_clean_and_says_what_is_missing(run_folder: Path) -> 
 def test_a_deep_audit_builds_and_scores_again(run_folder: Path) -> None:
     told: dict[str, int] = {}
     run = Run(LocalStore(run_folder.parents[1]), run_folder.name)
-    assert audit(run, Depth(rederive=True), lambda done, total, doing="", /: told.update({doing: total})).clean
+    assert audit(run, Depth(rederive=True), lambda _, total, doing, /: told.update({doing: total})).clean
     assert told.keys() > {"reading", "spelling out what iteration 0 sampled", "doing again iteration 1 · build"}
     path = next((run_folder / "iterations/0001/examples").glob("*.parquet"))
     reorder_parquet(path)
