@@ -8,7 +8,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,32 +24,35 @@ from stages.contract.store import LocalStore
 from stages.entrypoint import Job
 from tests.conftest import ROOT, StartStage
 from tests.disks import small_disk
+from tests.forks import Forks
 from tests.stages.acting import ROWS
 
 STEPS, OPTIMIZER, CHECKPOINT = Ref("steps", 0), Ref("optimizer", 1), Ref("checkpoint", 1)
 
 
-def line_for(act: str, run: Run, *arguments: str) -> list[str]:
-    return [sys.executable, "-m", "tests.stages.acting", act, "--run", run.uri, *arguments]
+Start = Callable[..., subprocess.CompletedProcess[str]]
 
 
-def start(act: str, run: Run, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run an acting stage to its end."""
-    return subprocess.run(
-        line_for(act, run, *arguments),
-        cwd=ROOT,
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+@pytest.fixture(scope="module")
+def forks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forks]:
+    with Forks("tests.stages.acting", tmp_path_factory.mktemp("forks")) as made:
+        yield made
+
+
+@pytest.fixture
+def start(forks: Forks) -> Start:
+    """`start("commit", run, "--part", "0/1", LETI_LOG="json")` runs an acting stage to its end."""
+
+    def run_stage(act: str, run: Run, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        return forks.run([act, "--run", run.uri, *arguments], {**os.environ, **environment})
+
+    return run_stage
 
 
 def stop(act: str, run: Run, number: int, **environment: str) -> tuple[int, str]:
     """Send a signal to an acting stage that has paused; return its exit code and what it logged."""
     with subprocess.Popen(
-        line_for(act, run),
+        [sys.executable, "-m", "tests.stages.acting", act, "--run", run.uri],
         cwd=ROOT,
         env={**os.environ, **environment},
         stdout=subprocess.PIPE,
@@ -92,7 +95,7 @@ def new_run(folder: Path) -> Run:
 # Work, once
 
 
-def test_a_unit_commits_and_is_skipped_ever_after(run: Run, scratch: Path) -> None:
+def test_a_unit_commits_and_is_skipped_ever_after(run: Run, scratch: Path, start: Start) -> None:
     first = start("commit", run)
     assert first.returncode == 0, first.stderr
     assert len(list(run.read(STEPS, StepLog))) == ROWS
@@ -110,7 +113,7 @@ def test_a_unit_commits_and_is_skipped_ever_after(run: Run, scratch: Path) -> No
     assert list(scratch.iterdir()) == []
 
 
-def test_the_image_is_written_into_the_record(run: Run) -> None:
+def test_the_image_is_written_into_the_record(run: Run, start: Start) -> None:
     start("commit", run, LETI_IMAGE="registry/leti@sha256:abc")
     record = run.find_part(STEPS, Part())
     assert record is not None
@@ -146,7 +149,7 @@ def test_seeds_differ_by_stage_iteration_pass_and_path_but_not_by_part(run: Run)
         ("Stopped", 143),
     ],
 )
-def test_an_error_is_one_line_and_its_own_exit_code(name: str, code: int, run: Run) -> None:
+def test_an_error_is_one_line_and_its_own_exit_code(name: str, code: int, run: Run, start: Start) -> None:
     ended = start("fail", run, ACT_ERROR=name)
     assert ended.returncode == code
     assert ended.stderr.count("\n") == 1
@@ -161,14 +164,14 @@ def test_every_error_has_its_code_and_only_retryable_ones_say_retry() -> None:
         assert 0 < kind.exit_code < 256
 
 
-def test_memory_that_ran_out_is_a_resource(run: Run) -> None:
+def test_memory_that_ran_out_is_a_resource(run: Run, start: Start) -> None:
     ended = start("fail", run, ACT_ERROR="MemoryError")
     assert ended.returncode == 73
     assert ended.stderr.count("\n") == 1
     assert "memory" in ended.stderr
 
 
-def test_a_bug_shows_its_traceback_and_exits_with_1(run: Run, scratch: Path) -> None:
+def test_a_bug_shows_its_traceback_and_exits_with_1(run: Run, scratch: Path, start: Start) -> None:
     ended = start("fail", run, ACT_ERROR="ZeroDivisionError")
     assert ended.returncode == 1
     assert "Traceback (most recent call last)" in ended.stderr
@@ -186,7 +189,7 @@ def test_a_bug_shows_its_traceback_and_exits_with_1(run: Run, scratch: Path) -> 
         (["--nonsense"], "--nonsense"),
     ],
 )
-def test_a_wrong_argument_is_named(arguments: list[str], message: str, run: Run) -> None:
+def test_a_wrong_argument_is_named(arguments: list[str], message: str, run: Run, start: Start) -> None:
     ended = start("commit", run, *arguments)
     assert ended.returncode == 2
     assert message in ended.stderr
@@ -206,7 +209,7 @@ def test_a_run_that_is_not_there_is_a_wrong_argument(tmp_path: Path, start_stage
     assert "no run 'none'" in ended.stderr
 
 
-def test_a_truncated_spec_is_a_broken_artifact(run: Run) -> None:
+def test_a_truncated_spec_is_a_broken_artifact(run: Run, start: Start) -> None:
     path = run.store.local_path(run.key("spec.json"))
     assert path is not None
     path.write_bytes(path.read_bytes()[:-30])
@@ -216,7 +219,7 @@ def test_a_truncated_spec_is_a_broken_artifact(run: Run) -> None:
     assert "restore the file" in ended.stderr
 
 
-def test_scratch_that_is_not_there_is_a_wrong_setting(run: Run, tmp_path: Path) -> None:
+def test_scratch_that_is_not_there_is_a_wrong_setting(run: Run, tmp_path: Path, start: Start) -> None:
     ended = start("commit", run, LETI_SCRATCH=str(tmp_path / "none"))
     assert ended.returncode == 2
     assert ended.stderr.count("\n") == 1
@@ -249,7 +252,9 @@ def test_an_os_error_becomes_a_member_of_the_tree(number: int, kind: type[LetiEr
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_leaves_whole_parts_and_a_second_run_goes_on(number: int, run: Run, scratch: Path) -> None:
+def test_a_signal_leaves_whole_parts_and_a_second_run_goes_on(
+    number: int, run: Run, scratch: Path, start: Start
+) -> None:
     code, logged = stop("commit", run, number, ACT_PAUSE="1")
     assert code == 143
     assert "what is committed stays, resume goes on from there" in logged
@@ -261,7 +266,7 @@ def test_a_signal_leaves_whole_parts_and_a_second_run_goes_on(number: int, run: 
     assert run.find_index(CHECKPOINT) is not None
 
 
-def test_a_signal_in_the_middle_of_a_log_line_is_not_lost(run: Run) -> None:
+def test_a_signal_in_the_middle_of_a_log_line_is_not_lost(run: Run, start: Start) -> None:
     ended = start("log", run, LETI_LOG="json")
     assert ended.returncode == 143
     assert [entry["kind"] for entry in entries(ended.stderr)] == ["Stopped"]
@@ -272,7 +277,7 @@ def test_a_signal_in_the_middle_of_a_log_line_is_not_lost(run: Run) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("full", ["store", "scratch"])
-def test_a_full_disk_loses_nothing_and_is_gone_on_from(full: str, disk: Path, tmp_path: Path) -> None:
+def test_a_full_disk_loses_nothing_and_is_gone_on_from(full: str, disk: Path, tmp_path: Path, start: Start) -> None:
     run = new_run(disk / "store" if full == "store" else tmp_path / "store")
     environment = {"LETI_SCRATCH": str(disk)} if full == "scratch" else {}
     ended = start("commit", run, **environment)
@@ -289,7 +294,7 @@ def test_a_full_disk_loses_nothing_and_is_gone_on_from(full: str, disk: Path, tm
 
 
 @pytest.mark.slow
-def test_a_read_only_store_is_named(disk: Path) -> None:
+def test_a_read_only_store_is_named(disk: Path, start: Start) -> None:
     run = new_run(disk / "store")
     subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
     ended = start("commit", run)
@@ -302,7 +307,7 @@ def test_a_read_only_store_is_named(disk: Path) -> None:
 # The log
 
 
-def test_a_machine_reads_one_json_object_per_line(run: Run) -> None:
+def test_a_machine_reads_one_json_object_per_line(run: Run, start: Start) -> None:
     ended = start("commit", run, LETI_LOG="json")
     found = entries(ended.stderr)
     assert [entry["event"] for entry in found] == ["progress", "committed", "committed", "committed", "done"]
@@ -320,17 +325,17 @@ def test_a_machine_reads_one_json_object_per_line(run: Run) -> None:
 
 
 @pytest.mark.parametrize(("name", "kind"), [("ModelError", "ModelError"), ("ZeroDivisionError", "ZeroDivisionError")])
-def test_a_machine_reads_why_a_unit_failed(name: str, kind: str, run: Run) -> None:
+def test_a_machine_reads_why_a_unit_failed(name: str, kind: str, run: Run, start: Start) -> None:
     (entry,) = entries(start("fail", run, ACT_ERROR=name, LETI_LOG="json").stderr)
     assert (entry["event"], entry["level"], entry["kind"]) == ("failed", "error", kind)
 
 
-def test_a_person_reads_text(run: Run) -> None:
+def test_a_person_reads_text(run: Run, start: Start) -> None:
     logged = start("commit", run).stderr.splitlines()
     assert logged[0].split(maxsplit=1)[1] == f"train INFO {ROWS} of {ROWS} rows"
 
 
-def test_a_container_leaves_its_log_in_the_store(run: Run) -> None:
+def test_a_container_leaves_its_log_in_the_store(run: Run, start: Start) -> None:
     done = start("commit", run, LETI_KEEP_LOG="true")
     assert done.returncode == 0, done.stderr
     (key,) = run.store.list(run.key("logs/"))
@@ -339,7 +344,7 @@ def test_a_container_leaves_its_log_in_the_store(run: Run) -> None:
     assert {entry["event"] for entry in entries} >= {"committed", "done"}
 
 
-def test_a_failed_container_leaves_its_log_too_and_others_none(run: Run) -> None:
+def test_a_failed_container_leaves_its_log_too_and_others_none(run: Run, start: Start) -> None:
     assert start("fail", run, ACT_ERROR="ArtifactError").returncode == 65
     assert list(run.store.list(run.key("logs/"))) == []
     assert start("fail", run, ACT_ERROR="ArtifactError", LETI_KEEP_LOG="true").returncode == 65
