@@ -23,6 +23,7 @@ from leti_ctl.inventory.ledger import Ledger
 from leti_ctl.trace.lineage import bases, lineage
 from stages.contract.artifacts import Ref, parse_origin, parse_ref
 from stages.contract.run import SPEC_KEY
+from stages.contract.store import address
 from stages.contract.transfer import digest_file
 
 PROVENANCE = "provenance.json"
@@ -103,8 +104,8 @@ def _builder(ledger: Ledger, environment: dict[str, str]) -> Iterator[Descriptor
 
 
 def _descriptor(name: str, key: str, sha256: str, ledger: Ledger) -> Descriptor:
-    base = ledger.run.store.uri.partition("?")[0].rstrip("/")
-    uri = f"{base}/{key}" if "://" in base else (Path(base) / key).absolute().as_uri()
+    path = ledger.run.store.local_path(key)
+    uri = path.as_uri() if path else address.join(address.split(ledger.run.store.uri)[0], key)
     return {"name": name, "uri": uri, "digest": {"sha256": sha256}}
 
 

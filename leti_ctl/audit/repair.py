@@ -10,6 +10,7 @@ from leti_ctl.inventory.catalog import place_of
 from leti_ctl.inventory.finding import Finding
 from stages.contract.artifacts import find_ref
 from stages.contract.run import SPEC_CHECKSUM_KEY, SPEC_KEY
+from stages.contract.store import address
 
 DAMAGE = ("record", "existence", "size", "checksum", "index")
 """Checks that tell of an object which is not as it was written; most others tell of objects that contradict others."""
@@ -32,15 +33,14 @@ class Repair(NamedTuple):
 
     def lines(self, uri: str, name: str) -> Iterator[str]:
         """Yield the advice in words, for the run of this name and address."""
-        home, options = _address(uri)
         if self.unreadable:
             yield "to repair it: first see to it that every object can be read (`readable` above), then audit again"
         if self.restore:
             yield "to repair it: bring back from a backup, nothing makes them again:"
-            yield from (f"  {home}/{key}{options}" for key in self.restore)
+            yield from (f"  {address.join(uri, key)}" for key in self.restore)
         if self.delete:
             yield f"to repair it: delete these; `leti-ctl resume {name}` makes again what is missing then:"
-            yield from (f"  {home}/{key}{options}" for key in self.delete)
+            yield from (f"  {address.join(uri, key)}" for key in self.delete)
         if self.contradictory:
             yield (
                 "every object fits its record, so this was not damaged but written; with --deep --re-execute 100 an "
@@ -77,9 +77,3 @@ def _deletion(key: str) -> list[str]:
         return [key]
     ref = find_ref(key)
     return [f"{ref.prefix}/"] if ref else []
-
-
-def _address(uri: str) -> tuple[str, str]:
-    """Return an S3 URI without and with only its `?options`, which come after the key."""
-    home, mark, options = uri.partition("?") if uri.startswith("s3://") else (uri, "", "")
-    return home, mark + options

@@ -93,12 +93,12 @@ def _templates(profiles: Sequence[Profile]) -> list[dict[str, Any]]:
 def _workflow(run_name: str, store_uri: str, spec: Any, profile: Profile, *, standalone: bool) -> dict[str, Any]:
     from leti_ctl.backends.argo import workflow as rendering
     from stages.contract.errors import UsageError
+    from stages.contract.store import address
 
-    base, mark, query = store_uri.partition("?")
-    if not base.startswith("s3://"):
+    if not store_uri.startswith("s3://"):
         raise UsageError(f"--store {store_uri!r}: pods on a cluster reach no folder of this machine; use s3://bucket")
     make = rendering.standalone if standalone else rendering.workflow
-    return make(run_name, f"{base.rstrip('/')}/runs/{run_name}{mark}{query}", spec, profile)
+    return make(run_name, address.join(store_uri, f"runs/{run_name}"), spec, profile)
 
 
 def _check(objects: Sequence[dict[str, Any]], place: str, profiles: Sequence[Profile]) -> None:

@@ -15,6 +15,7 @@ from stages.contract.prompts import escape
 from stages.contract.records import Execution, Note, Sample
 from stages.contract.run import Run
 from stages.contract.spec import RunSpec
+from stages.contract.store import address
 
 AWS_OPTIONS = ("endpoint_url", "profile", "region")
 """Of a store's address: those that the AWS command line has as well."""
@@ -78,9 +79,9 @@ def check_command(run: Run, key: str) -> str:
     path = run.store.local_path(run.key(key))
     if path is not None:
         return f"sha256sum {shlex.quote(str(path))}"
-    base, _, options = run.store.uri.partition("?")
+    base, options = address.split(run.store.uri)
     source = f"{base.rstrip('/')}/{run.key(key)}"
-    given = parse_qs(options)
+    given = parse_qs(options.removeprefix("?"))
     said = [f"--{name.replace('_', '-')}={given[name][-1]}" for name in AWS_OPTIONS if name in given]
     return f"{shlex.join(['aws', 's3', 'cp', *said, source, '-'])} | sha256sum"
 

@@ -22,7 +22,7 @@ from pydantic import ConfigDict, NonNegativeInt, ValidationError, model_validato
 from stages.contract.artifacts import Part, Ref
 from stages.contract.errors import UsageError
 from stages.contract.records import Execution, Outcome, Record, Sample, first_fault
-from stages.contract.store import open_store
+from stages.contract.store import address, open_store
 
 WAITING = "waiting"
 
@@ -83,13 +83,13 @@ def solution_digest(solution: str) -> str:
     return hashlib.sha256(solution.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def read_notes(address: str) -> Notes:
+def read_notes(uri: str) -> Notes:
     """Return the notes of a file or of an object `s3://BUCKET/KEY`; one that does not exist yet holds none.
 
     `UsageError` names the address, the line and the column at fault.
     """
-    data = _fetch(address)
-    lines = [_parse(address, number, line) for number, line in enumerate(data.splitlines(), 1) if line.strip()]
+    data = _fetch(uri)
+    lines = [_parse(uri, number, line) for number, line in enumerate(data.splitlines(), 1) if line.strip()]
     return Notes(
         hashlib.sha256(data).hexdigest(),
         {(each.problem_id, each.solution_sha256): each.text for each in lines if each.solution_sha256 and each.text},
@@ -130,21 +130,21 @@ def waiting_key(iteration: int, split: str, part: Part) -> str:
     return f"{Ref('notes', iteration, split).prefix}/{WAITING}/{part.stem}.jsonl"
 
 
-def _parse(address: str, number: int, line: bytes) -> Line:
+def _parse(uri: str, number: int, line: bytes) -> Line:
     try:
         return Line.model_validate_json(line)
     except ValidationError as error:
-        raise UsageError(f"feedback.notes: {address}, line {number}: {first_fault(error)}; correct the line") from error
+        raise UsageError(f"feedback.notes: {uri}, line {number}: {first_fault(error)}; correct the line") from error
 
 
-def _fetch(address: str) -> bytes:
+def _fetch(uri: str) -> bytes:
     try:
-        if address.startswith("s3://"):
-            base, mark, options = address.partition("?")
+        if uri.startswith("s3://"):
+            base, options = address.split(uri)
             folder, _, name = base.rpartition("/")
-            return open_store(folder + mark + options).get(name)
-        return Path(address).read_bytes()
+            return open_store(folder + options).get(name)
+        return Path(uri).read_bytes()
     except (KeyError, FileNotFoundError):
         return b""
     except OSError as error:
-        raise UsageError(f"feedback.notes: cannot read {address}: {error.strerror}; name a JSONL file") from error
+        raise UsageError(f"feedback.notes: cannot read {uri}: {error.strerror}; name a JSONL file") from error

@@ -20,7 +20,7 @@ from stages.contract.packages import code_version
 from stages.contract.records import Record, first_fault, read_rows
 from stages.contract.seal import divisions, make_index, part_keys, part_under
 from stages.contract.spec import RunSpec, document_digest
-from stages.contract.store import Store, open_store
+from stages.contract.store import Store, address, open_store
 from stages.contract.transfer import (
     READ_TRIES,
     Watch,
@@ -65,7 +65,7 @@ class Run:
     @classmethod
     def open(cls, uri: str) -> Run:
         """Return the run at `<store>/runs/<name>`, the form `--run` takes."""
-        base, options = _split_options(uri)
+        base, options = address.split(uri)
         root, marker, name = base.rstrip("/").rpartition("/runs/")
         if not marker or name in ("", ".", "..") or "/" in name:
             raise UsageError(f"--run {uri!r}: write STORE/runs/NAME")
@@ -74,8 +74,7 @@ class Run:
     @property
     def uri(self) -> str:
         """What `--run` takes to open this run again."""
-        base, options = _split_options(self.store.uri)
-        return f"{base.rstrip('/')}/runs/{self.name}{options}"
+        return address.join(self.store.uri, f"runs/{self.name}")
 
     def key(self, relative: str) -> str:
         """Return the store key of a key relative to the run."""
@@ -373,9 +372,3 @@ class Run:
 
     def _damaged(self, ref: Ref, fault: str) -> ArtifactError:
         return ArtifactError(f"{fault}; delete {self.key(ref.prefix)} and resume the run, which makes it again")
-
-
-def _split_options(uri: str) -> tuple[str, str]:
-    """Return an S3 URI without and with only its `?options`; a folder's name may hold a question mark."""
-    base, mark, options = uri.partition("?") if uri.startswith("s3://") else (uri, "", "")
-    return base, mark + options

@@ -3,6 +3,7 @@
 | module | what it is |
 |---|---|
 | `verbs` | the interface: two kinds of write, a stream, a listing; what a key may be |
+| `address` | URIs of stores and of what lies in them |
 | `folder` | a folder of this machine |
 | `s3` | a bucket, by boto3, which is imported when one is asked for |
 | `gcs`, `claims` | writing only what is not there: on Google's servers, and on those that have no condition for it |

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 import pytest
 
@@ -122,13 +124,16 @@ def test_every_file_is_a_subject_with_the_digest_it_has(exported: Path) -> None:
     assert told == files
 
 
-def test_every_dependency_in_the_store_has_the_digest_that_is_told(exported: Path) -> None:
+def test_every_dependency_in_the_store_has_the_digest_that_is_told(finished: Path, tmp_path: Path) -> None:
+    store = tmp_path / "a folder, or two?"
+    shutil.copytree(finished, store)
+    exported = export(Run(LocalStore(store), "made"), 2, tmp_path / "out")
     definition = json.loads((exported / "provenance.json").read_text())["predicate"]["buildDefinition"]
     assert definition["externalParameters"]["iteration"] == 2
     assert definition["externalParameters"]["spec"]["iterations"] == 2
     inside = [each for each in definition["resolvedDependencies"] if "uri" in each]
     for each in inside:
-        data = Path(each["uri"].removeprefix("file://")).read_bytes()
+        data = Path(unquote(urlsplit(each["uri"]).path)).read_bytes()
         assert hashlib.sha256(data).hexdigest() == each["digest"]["sha256"]
     names = " ".join(each["name"] for each in inside)
     assert all(part in names for part in ("spec.json", "iterations/0001/checkpoint", "iterations/0001/examples"))
