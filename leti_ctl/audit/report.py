@@ -2,35 +2,25 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
-from itertools import chain, count
+from itertools import chain
 from typing import Any, NamedTuple
 
 from leti_ctl import control, decisions
-from leti_ctl.audit import anchor, lineage, midstage, passes, shape, training
+from leti_ctl.audit import anchor, lineage, shape
 from leti_ctl.audit.objects import Reader
 from leti_ctl.audit.progress import Progress, unheard
 from leti_ctl.audit.repair import Repair, advise
+from leti_ctl.audit.tasks import read_all
 from leti_ctl.inventory.catalog import UNREADABLE, Catalog
 from leti_ctl.inventory.finding import CAUSES, Finding
-from stages.contract.artifacts import Ref
 from stages.contract.errors import ArtifactError, UsageError
-from stages.contract.records import Problem
 from stages.contract.run import SPEC_KEY, Run
 from stages.contract.spec import RunSpec
-from stages.contract.transfer import SMALL_BYTES
-
-REMOTE = 32
-"""Objects of a remote store on their way at once."""
-BATCH = 32
-"""Small objects that one task reads; a task costs about as much as reading one."""
-Task = Callable[[Reader], None]
 
 
 @dataclass
@@ -123,16 +113,8 @@ def audit(
         report.findings += anchor.compare(catalog, expected, report.digest)
     report.findings += [*shape.check(catalog, spec), *lineage.check(catalog, spec), *catalog.unnamed()]
     report.findings += catalog.findings
-    tasks = list(_tasks(catalog, spec))
-    threads = _threads(run)
-    with ThreadPoolExecutor(threads) as pool:
-        shared, done = iter(tasks), count(1)
-        workers = [
-            pool.submit(_work, catalog, shared, lambda: progress(next(done), len(tasks), "reading"))
-            for _ in range(threads)
-        ]
-        for worker in workers:
-            report.add(worker.result())
+    for reader in read_all(catalog, spec, progress):
+        report.add(reader)
     report.findings += _again(catalog, spec, depth, progress)
     report.findings = sorted(set(report.findings), key=_rank)
     report.seconds = time.monotonic() - started
@@ -172,56 +154,3 @@ def _rank(finding: Finding) -> tuple[bool, int, Finding]:
     by_key = finding._replace(check=finding.key, key=finding.check)
     causes = next((rank for rank, checks in enumerate(CAUSES) if finding.check in checks), len(CAUSES))
     return finding.level != "error", causes, by_key
-
-
-def _tasks(catalog: Catalog, spec: RunSpec) -> Iterator[Task]:
-    """Yield work that can be done side by side, the largest first: whole objects, then rows."""
-    chained = {"samples", "executions", "metrics", "examples", "steps", "problems", "pretraining"}
-    opaque = [catalog.objects(ref) for ref in catalog.refs if ref.artifact not in chained]
-    large = [item for objects in opaque for item in objects.larger(SMALL_BYTES)]
-    for item in sorted(large, key=lambda item: -item.size):
-        yield lambda reader, item=item: reader.hash([item])  # type: ignore[misc]
-    for objects in opaque:
-        for start in range(0, len(objects), BATCH):
-            yield (
-                lambda reader, objects=objects, start=start: reader.hash(  # type: ignore[misc]
-                    item for item in objects[start : start + BATCH] if item.size <= SMALL_BYTES
-                )
-            )
-    if Ref("pretraining") in catalog.parts:
-        yield lambda reader: training.check_blocks(reader, spec)
-    for key in midstage.records(catalog):
-        yield lambda reader, key=key: midstage.check(reader, key)  # type: ignore[misc]
-    for ref in catalog.refs:
-        if ref.artifact == "problems":
-            yield lambda reader, ref=ref: _exhaust(reader.read(ref, Problem))  # type: ignore[misc]
-    for iteration in catalog.iterations:
-        for one in spec.passes():
-            if one.split == "train":
-                yield lambda reader, iteration=iteration, one=one: training.check(  # type: ignore[misc]
-                    reader, spec, iteration, passes.check(reader, spec, iteration, one)
-                )
-            else:
-                yield lambda reader, iteration=iteration, one=one: _exhaust(  # type: ignore[misc]
-                    passes.check(reader, spec, iteration, one)
-                )
-
-
-def _work(catalog: Catalog, tasks: Iterator[Task], advance: Callable[[], None]) -> Reader:
-    """Do tasks until there are none; workers share the iterator."""
-    reader = Reader(catalog)
-    for task in tasks:
-        task(reader)
-        advance()
-    return reader
-
-
-def _threads(run: Run) -> int:
-    """More than there are cores: hashing leaves Python, and a remote store is mostly waited for."""
-    is_remote = run.store.local_path(run.key(SPEC_KEY)) is None
-    return REMOTE if is_remote else max(8, 2 * (os.cpu_count() or 1))
-
-
-def _exhaust(rows: Iterable[object]) -> None:
-    for _ in rows:
-        pass

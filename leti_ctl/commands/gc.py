@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
 import click
 
 from leti_ctl import options
+
+if TYPE_CHECKING:
+    from leti_ctl.artifacts.garbage import Garbage
+    from stages.contract.run import Run
 
 
 @click.command()
@@ -41,23 +48,34 @@ def gc(run: str, delete: bool, best: bool, every: int, orphan_hours: float, stor
     opened = control.open_run(open_store(store_uri), run)
     retention = garbage.Retention(best, every, orphan_hours)
     found = garbage.collect(opened, retention) if delete else garbage.find(Catalog(opened), retention)
-    unfinished = [(each.key.removeprefix(opened.key("")), each.name) for each in found.leftovers]
     if as_json:
-        keys = {"orphans": [key for key, _ in found.orphans], "superseded": [each.key for each in found.superseded]}
-        keys["unfinished"] = [key for key, _ in unfinished]
-        facts = {"run": run, "deleted": delete, "rule": retention.rule, "bytes": found.bytes, "claimed": found.claimed}
-        click.echo(json.dumps({**facts, **keys, "unlisted": found.unlisted or None}))
+        told = {"run": run, "deleted": delete, "rule": retention.rule, **_as_json(opened, found)}
+        click.echo(json.dumps(told))
         return
-    for key, size in found.orphans:
-        click.echo(f"orphan      {size:>12,}  {key}")
-    for each in found.superseded:
-        click.echo(f"superseded  {each.size:>12,}  {each.key}")
-    for key, name in unfinished:
-        click.echo(f"unfinished  {'':>12}  {key}  ({name})")
-    for iteration, names in sorted(found.claimed.items()):
-        click.echo(f"kept        checkpoint {iteration}, which {', '.join(names)} started from")
-    if found.unlisted:
-        click.echo(f"unknown     uploads never completed, which could not be listed: {found.unlisted}")
+    for line in _lines(opened, found):
+        click.echo(line)
     done = "removed" if delete else "would be removed; --delete does it"
     count = len(found.orphans) + len(found.superseded) + len(found.leftovers)
     click.echo(f"{count} objects, {found.bytes / 2**20:,.1f} MiB {done} ({retention.rule})")
+
+
+def _as_json(run: Run, found: Garbage) -> dict[str, Any]:
+    return {
+        "bytes": found.bytes,
+        "claimed": found.claimed,
+        "orphans": [key for key, _ in found.orphans],
+        "superseded": [each.key for each in found.superseded],
+        "unfinished": [each.key.removeprefix(run.key("")) for each in found.leftovers],
+        "unlisted": found.unlisted or None,
+    }
+
+
+def _lines(run: Run, found: Garbage) -> Iterator[str]:
+    yield from (f"orphan      {size:>12,}  {key}" for key, size in found.orphans)
+    yield from (f"superseded  {each.size:>12,}  {each.key}" for each in found.superseded)
+    for each in found.leftovers:
+        yield f"unfinished  {'':>12}  {each.key.removeprefix(run.key(''))}  ({each.name})"
+    for iteration, names in sorted(found.claimed.items()):
+        yield f"kept        checkpoint {iteration}, which {', '.join(names)} started from"
+    if found.unlisted:
+        yield f"unknown     uploads never completed, which could not be listed: {found.unlisted}"

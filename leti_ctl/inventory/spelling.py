@@ -7,8 +7,6 @@ from collections.abc import Iterable, Sequence
 from itertools import groupby
 from pathlib import Path
 
-from tokenizers import Tokenizer
-
 from leti_ctl.inventory.ledger import Ledger
 from leti_ctl.inventory.parquet import scratch_folder
 from stages.contract.artifacts import DataObject, Ref
@@ -27,8 +25,9 @@ class Speller:
 
     def __init__(self, ledger: Ledger, checkpoint: Ref) -> None:
         """`ArtifactError` where the checkpoint is incomplete, its tokenizer damaged or none of `tokenizers`' files."""
-        objects = ledger.need(checkpoint).objects
-        item = tokenizer_file(objects)
+        from tokenizers import Tokenizer  # here: an audit only asks for the file
+
+        item = tokenizer_file(ledger.need(checkpoint).objects)
         if item is None:
             raise ArtifactError(f"{checkpoint} has no tokenizer.json, so token ids cannot be read as text")
         with tempfile.TemporaryDirectory(prefix="leti-tokenizer-", dir=scratch_folder()) as folder:
