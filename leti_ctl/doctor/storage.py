@@ -44,7 +44,8 @@ def probe(opened: Store, key: str) -> Finding:
         return fail(
             f"{opened.uri}: an object that was written is not listed", "allow ListBucket; use a consistent store"
         )
-    return ok(f"{opened.uri}: writable; conditional writes hold, the first writer wins")
+    how = "its writers wait for one another (settle)" if "settle=" in opened.uri else "conditional writes hold"
+    return ok(f"{opened.uri}: writable; {how}, the first writer wins")
 
 
 CHECKS = (Check("store", store, 60.0),)

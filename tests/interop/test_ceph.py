@@ -113,4 +113,5 @@ def test_writers_that_wait_agree_in_a_bucket_with_versions(server: S3Server | Ce
     with ThreadPoolExecutor(4) as pool:
         won = list(pool.map(lambda number: store.put_if_absent("key", b"%d" % number), range(4)))
     assert sum(won) == 1 and store.get("key") == b"%d" % won.index(True)
+    assert "wait for one another" in probe(store, "doctor/probe").found
     store.client.close()

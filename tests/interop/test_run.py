@@ -88,7 +88,7 @@ def make_trouble(ceph: Ceph, chance: random.Random, is_over: Callable[[], bool])
         else:
             ceph.start(daemon)
         ceph.wait()
-        time.sleep(chance.uniform(4, 10))
+        time.sleep(chance.uniform(8, 20))
     return made
 
 
@@ -98,10 +98,9 @@ def drive(home: Path, uri: str, run: str, chance: random.Random) -> int:
     for _ in range(6):
         is_there = open_store(uri).size("runs/killed/spec.json")
         words = ["resume", "killed"] if is_there else ["submit", "-f", "run.yaml", "--name", "killed"]
-        driver = subprocess.Popen(
-            [*command, *words, "--store", uri], cwd=home, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
-        while not has_ended(driver, chance.uniform(5, 20)):
+        with open(home / "drivers.log", "a") as log:
+            driver = subprocess.Popen([*command, *words, "--store", uri], cwd=home, stdout=log, stderr=log)
+        while not has_ended(driver, chance.uniform(10, 40)):
             with suppress(ProcessLookupError):
                 os.kill(chance.choice([*stage_processes(run), driver.pid]), signal.SIGKILL)
                 killed += 1
@@ -126,6 +125,7 @@ def test_killing_the_run_and_the_server_changes_nothing(
         driving = pool.submit(drive, workplace, uri, run, random.Random(20261))
         # In this thread: with the thread that starts them, daemons end.
         troubles = make_trouble(ceph, random.Random(20262), driving.done)
+    print((workplace / "drivers.log").read_text())
     ask(workplace, uri, "resume", "killed")
     with capsys.disabled():
         print(f" {driving.result()} processes killed; {', '.join(troubles)}", end="")

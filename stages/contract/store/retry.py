@@ -170,9 +170,8 @@ def explain(error: Exception, uri: str, key: str) -> Exception:
     if name in REFUSED:
         return UsageError(f"store {uri}: {name} on {key!r}; check the credentials and the policy")
     if name in UNHEARD_OF:
-        asked = getattr(error, "operation_name", "")
-        text = f"store {uri}: {name} on {key!r}: the server lacks what is needed, {asked}; use another store"
-        if asked == "PutObject":
+        text = f"store {uri}: {key}: {line(error)}; the server lacks what is needed: use another store"
+        if getattr(error, "operation_name", "") == "PutObject":
             text = f"{text}, or, if what it lacks is If-None-Match, add ?settle=10 to its address: see docs/protocol.md"
         return UsageError(text)
     if name in WRONG_ADDRESS or kind == "ParamValidationError":
