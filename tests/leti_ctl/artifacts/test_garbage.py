@@ -101,7 +101,7 @@ def test_what_a_training_went_on_from_goes_once_it_is_done(run_folder: Path) -> 
 def test_an_upload_that_was_never_completed_is_aborted(s3_uri: str) -> None:
     store = S3Store(s3_uri)
     run = Run(store, "made")
-    run.create(RunSpec())
+    run.create(RunSpec(iterations=2))
     key = run.key("iterations/0001/checkpoint/abc/model.safetensors")
     store.client.create_multipart_upload(Bucket=store.bucket, Key=f"leti/{key}")
     store.client.create_multipart_upload(Bucket=store.bucket, Key="leti/runs/other/object")

@@ -176,14 +176,17 @@ def label(item: Any, place: int) -> str:
 
 
 def nodes(value: Any, path: str) -> Iterator[tuple[str, Any]]:
-    """Yield every mapping, list and leaf below `value`, itself included, with its path."""
-    yield path, value
-    if isinstance(value, Mapping):
-        for key, item in value.items():
-            yield from nodes(item, f"{path}.{key}" if path else str(key))
-    elif isinstance(value, list):
-        for place, item in enumerate(value):
-            yield from nodes(item, f"{path}[{label(item, place)}]")
+    """Yield every mapping, list and leaf below `value`, itself included, with its path, in the order of a reader."""
+    waiting = [(path, value)]
+    while waiting:
+        path, value = waiting.pop()
+        yield path, value
+        if isinstance(value, str):  # most are, and no other question is as quickly answered
+            continue
+        if isinstance(value, list):
+            waiting += [(f"{path}[{label(item, place)}]", item) for place, item in enumerate(value)][::-1]
+        elif isinstance(value, Mapping):
+            waiting += [(f"{path}.{key}" if path else str(key), item) for key, item in value.items()][::-1]
 
 
 @lru_cache(maxsize=256)

@@ -109,15 +109,17 @@ def resource_template(manifest: Manifest) -> Iterator[Problem]:
 def unknown_value(manifest: Manifest) -> Iterator[Problem]:
     """Fields that take one of a few words have one of them: a cluster with minimal CRDs takes any."""
     for path, value in nodes(manifest.spec, "spec"):
+        if not isinstance(value, str) or "{{" in value:
+            continue
         known = next((words for ending, words in WORDS.items() if path.endswith(ending)), None)
-        if known and isinstance(value, str) and "{{" not in value and value not in known:
+        if known and value not in known:
             yield Problem(path, f"{value!r} is not known", f"use one of {', '.join(known)}")
 
 
 def artifact_location(manifest: Manifest) -> Iterator[Problem]:
     """An artifact lies in one place."""
     for path, value in nodes(manifest.spec, "spec"):
-        found = [key for key in LOCATIONS if isinstance(value, Mapping) and key in value]
+        found = [key for key in LOCATIONS if key in value] if isinstance(value, Mapping) else []
         if len(found) > 1 and re.search(r"\.artifacts\[[^\]]+\]$|\.archiveLocation$", path):
             yield Problem(path, f"names {' and '.join(found)}", "keep one location")
 
