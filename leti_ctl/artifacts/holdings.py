@@ -78,22 +78,24 @@ def listing(run: Run, iteration: int | None = None) -> list[dict[str, Any]]:
     return [_listed(catalog, ref) for ref in catalog.refs if iteration in (None, ref.iteration)]
 
 
-def rows(run: Run, ref: Ref, part: Part | None, limit: int | None) -> Iterator[dict[str, Any]]:
-    """Yield an artifact's first rows as JSON data, all of them without a limit.
+def rows(run: Run, ref: Ref, part: Part | None, limit: int | None, start: int = 0) -> Iterator[dict[str, Any]]:
+    """Yield an artifact's rows from row `start` on as JSON data, all of them without a limit, as they are read.
 
     Token ids come as text: training rows example by example, with the verdict on each, and blocks of the pre-training
     stream. Of a folder the files are told.
     """
     kind = ARTIFACTS[ref.artifact]
     if ref.artifact == "examples":
-        yield from islice(Examples(run, ref, part), limit)
-    elif ref.artifact == "pretraining":
-        yield from islice(_blocks(run, ref), limit)
+        yield from islice(Examples(run, ref, part, start), limit)
+        return
+    if ref.artifact == "pretraining":
+        found = _blocks(run, ref, start)
     elif kind.format == "jsonl" and kind.record is not None:
-        yield from (row.model_dump() for row in islice(run.read(ref, kind.record, part), limit))
+        found = (row.model_dump() for row in islice(run.read(ref, kind.record, part), start, None))
     else:
-        objects = Catalog(run).objects(ref)
-        yield from ({"file": item.key, "bytes": item.size, "sha256": item.sha256} for item in islice(objects, limit))
+        objects = islice(Catalog(run).objects(ref), start, None)
+        found = ({"file": item.key, "bytes": item.size, "sha256": item.sha256} for item in objects)
+    yield from islice(found, limit)
 
 
 def get(chosen: Chosen, out: Path, advance: fetching.Advance = lambda done, total: None) -> list[Path]:
@@ -108,10 +110,10 @@ def get(chosen: Chosen, out: Path, advance: fetching.Advance = lambda done, tota
 
 
 class Examples:
-    """The examples of an iteration's training rows, one by one, as the text the model is trained on."""
+    """The examples of an iteration's training rows, from row `first` on, as the text the model is trained on."""
 
-    def __init__(self, run: Run, ref: Ref, part: Part | None = None) -> None:
-        self.run, self.ref, self.part = run, ref, part
+    def __init__(self, run: Run, ref: Ref, part: Part | None = None, first: int = 0) -> None:
+        self.run, self.ref, self.part, self.first = run, ref, part, first
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         """Yield row, epoch, step, problem, sample, verdict, tokens and text."""
@@ -119,6 +121,8 @@ class Examples:
 
         speller = Speller(Ledger(self.run), Ref("checkpoint", self.ref.iteration))
         for number, row in self._rows():
+            if number < self.first:
+                continue
             start = 0
             for length, problem, sample in zip(row.lengths, row.problem_ids, row.samples, strict=True):
                 ids, start = row.input_ids[start : start + length], start + length
@@ -150,12 +154,12 @@ class Examples:
             start += record.rows
 
 
-def _blocks(run: Run, ref: Ref) -> Iterator[dict[str, Any]]:
+def _blocks(run: Run, ref: Ref, start: int) -> Iterator[dict[str, Any]]:
     from leti_ctl.inventory.spelling import Speller
 
     ledger = Ledger(run)
     speller = Speller(ledger, Ref("checkpoint", 0))
-    for row in blocks(run, ledger.need(ref).objects):
+    for row in islice(blocks(run, ledger.need(ref).objects), start, None):
         yield {"block": row.block, "tokens": len(row.input_ids), "text": speller.spell(row.input_ids)}
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -36,36 +36,58 @@ def ls(run: str, iteration: int | None, store_uri: str, as_json: bool) -> None:
         return
     if not rows:
         click.echo(f"run {run} has no artifacts yet")
-    for line in tables.plain(list(map(_shown, rows))):
+    for line in tables.plain(list(map(_shown, rows)), spared=("seconds", "made", "objects")):
         click.echo(line)
 
 
 @artifacts.command("show")
 @click.argument("run")
 @click.argument("artifact")
+@click.option("--row", "start", type=click.IntRange(min=0), default=0, metavar="N", help="Begin with this row, from 0.")
 @click.option("--limit", type=click.IntRange(min=1), default=5, show_default=True, help="At most so many rows.")
 @options.store
 @options.as_json
-def show(run: str, artifact: str, limit: int, store_uri: str, as_json: bool) -> None:
-    """Print the first rows of an artifact, such as iterations/0000/samples/train.
+def show(run: str, artifact: str, start: int, limit: int, store_uri: str, as_json: bool) -> None:
+    """Print the first rows of an artifact, such as iterations/0000/samples/train, or those from --row on.
 
-    Training rows (iterations/0000/examples) are printed as the text the model is trained on, special tokens included.
+    Of one part with iterations/0000/samples/train#0/2, its rows counted from its own first. Training rows
+    (iterations/0000/examples) are printed example by example, as the text the model is trained on, special tokens
+    included; a packed row holds several.
     """
-    import json
+    from itertools import chain, islice
 
     from leti_ctl import control
     from leti_ctl.artifacts import holdings
+    from stages.contract.errors import UsageError
     from stages.contract.store import open_store
 
     opened = control.open_run(open_store(store_uri), run)
     chosen = holdings.choose(opened, artifact)
-    rows = list(holdings.rows(opened, chosen.ref, chosen.part, limit))
+    rows = holdings.rows(opened, chosen.ref, chosen.part, limit, start)
+    first = list(islice(rows, 1))
+    if start and not first:
+        raise UsageError(f"--row {start}: {artifact} has no such row; `leti-ctl artifacts ls {run}` tells how many")
     if as_json:
-        click.echo(json.dumps({"run": run, "artifact": artifact, "rows": rows}, indent=2))
+        for text in _document({"run": run, "artifact": artifact}, chain(first, rows)):
+            click.echo(text)
         return
-    for row in rows:
-        for line in _lines(row):
+    for number, row in enumerate(chain(first, rows), start):
+        for line in _lines(row if {"row", "block", "file"} & set(row) else {"row": number, **row}):
             click.echo(line)
+
+
+def _document(head: dict[str, Any], rows: Iterable[dict[str, Any]]) -> Iterator[str]:
+    """Yield the lines of the JSON document of `head` with all `rows`, of which only one is held at a time."""
+    import json
+    from textwrap import indent
+
+    yield json.dumps(head, indent=2).removesuffix("\n}") + ',\n  "rows": ['
+    before = ""
+    for row in rows:
+        if before:
+            yield f"{before},"
+        before = indent(json.dumps(row, indent=2), "    ")
+    yield f"{before}\n  ]\n}}" if before else "  ]\n}"
 
 
 def _shown(row: dict[str, Any]) -> dict[str, str]:

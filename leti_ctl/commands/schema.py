@@ -8,16 +8,20 @@ import click
 @click.command()
 @click.argument("name", required=False)
 def schema(name: str | None) -> None:
-    """Print the JSON Schema of a run's spec, part records, indexes or rows; without NAME, list them."""
+    """Print the JSON Schema of anything a run stores: spec, records, rows, control objects; without NAME, list them."""
     import json
 
+    from leti_ctl import control, decisions
+    from leti_ctl.inventory import removals
     from stages.contract import schemas
     from stages.contract.errors import UsageError
 
-    known = list(schemas.documents())
+    beside = [*control.KINDS.values(), decisions.Decision, removals.Collection]
+    known = schemas.documents() | {kind.__name__.lower(): kind for kind in beside}
     if name is None:
-        click.echo("\n".join(known))
+        for each, kind in known.items():
+            click.echo(f"{each:<12} {(kind.__doc__ or '').strip().splitlines()[0]}".rstrip())
     elif name not in known:
         raise UsageError(f"NAME {name!r}: write one of {', '.join(known)}")
     else:
-        click.echo(json.dumps(schemas.schema(name), indent=2))
+        click.echo(json.dumps(schemas.schema_of(known[name]), indent=2))

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Iterator, Mapping
-from itertools import islice, zip_longest
+from collections import defaultdict, deque
+from collections.abc import Hashable, Iterable, Iterator, Mapping
+from itertools import count, islice, zip_longest
 from typing import Any
 
 from leti_ctl.artifacts import holdings
@@ -15,6 +16,10 @@ from stages.contract.artifacts import ARTIFACTS, Ref
 Row = Mapping[str, Any]
 IDENTITY = ("problem_id", "sample", "row", "epoch", "step", "block", "file")
 """Columns that say which row it is."""
+EXAMPLE = ("epoch", "problem_id", "sample")
+"""What makes two training examples the same one: which row of its step each is packed in depends on all lengths."""
+Pairs = Iterator[tuple[int, Row | None, Row | None]]
+"""The number of the first's row (of the second's where that is alone), and both."""
 
 
 def differing(one: Side, other: Side, name: str, limit: int) -> list[dict[str, Any]]:
@@ -27,7 +32,7 @@ def _differing(one: Side, left: Ref, other: Side, right: Ref) -> Iterator[dict[s
         yield from _files(one, left, other, right)
         return
     rows = (holdings.rows(side.run, ref, None, None) for side, ref in ((one, left), (other, right)))
-    for number, (first, second) in enumerate(zip_longest(*rows)):
+    for number, first, second in _matched(*rows) if left.artifact == "examples" else _side_by_side(*rows):
         if first != second:
             shown = first or second or {}
             yield {
@@ -36,6 +41,29 @@ def _differing(one: Side, left: Ref, other: Side, right: Ref) -> Iterator[dict[s
                 "only": None if first and second else "first" if first else "second",
                 "columns": list(_columns(first or {}, second or {})),
             }
+
+
+def _side_by_side(first: Iterable[Row], second: Iterable[Row]) -> Pairs:
+    yield from ((number, *pair) for number, pair in zip(count(), zip_longest(first, second), strict=False))
+
+
+def _matched(first: Iterable[Row], second: Iterable[Row]) -> Pairs:
+    """Pair examples by what they are of; kept are those whose other has not come yet, a step's at most as a rule."""
+    waiting: tuple[defaultdict[Hashable, deque[tuple[int, Row]]], ...] = (defaultdict(deque), defaultdict(deque))
+    for number, rows in enumerate(zip_longest(first, second)):
+        for side, row in enumerate(rows):
+            if row is None:
+                continue
+            name = tuple(row[column] for column in EXAMPLE)
+            if others := waiting[1 - side][name]:
+                at, other = others.popleft()
+                yield (at, other, row) if side else (number, row, other)
+            else:
+                waiting[side][name].append((number, row))
+    for number, row in sorted((each for rows in waiting[0].values() for each in rows), key=lambda each: each[0]):
+        yield number, row, None
+    for number, row in sorted((each for rows in waiting[1].values() for each in rows), key=lambda each: each[0]):
+        yield number, None, row
 
 
 def _columns(first: Row, second: Row) -> Iterator[dict[str, Any]]:

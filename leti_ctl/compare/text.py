@@ -42,7 +42,8 @@ def render(found: Found) -> Iterator[str]:
 
 
 def _spec(fields: list[Found]) -> Iterator[str]:
-    yield f"spec: {len(fields)} field{'s' * (len(fields) != 1)} differ" if fields else "spec: the same"
+    many = f"{len(fields)} fields differ" if len(fields) != 1 else "1 field differs"
+    yield f"spec: {many if fields else 'the same'}"
     for each in fields:
         yield f"  {each['field']}: {each['first']!r} -> {each['second']!r}" + (
             " (compatible)" if each["compatible"] else ""
@@ -91,10 +92,11 @@ def _why(found: Found) -> str:
 
 
 def _rows(found: Found) -> Iterator[str]:
-    for row in found["differing"]:
+    for number, row in enumerate(found["differing"]):
         of = ", ".join(f"{name.removesuffix('_id')} {value}" for name, value in row["of"].items())
-        number = "" if row["row"] is None else f"row {row['row']} of "
-        yield f"first difference: {number}{found['artifact']}: {of}" + (
+        what = "example" if "epoch" in row["of"] else "row"
+        place = "" if row["row"] is None else f"{what} {row['row']} of "
+        yield f"{'another' if number else 'first'} difference: {place}{found['artifact']}: {of}" + (
             f", only in the {row['only']}" if row["only"] else ""
         )
         for each in row["columns"]:

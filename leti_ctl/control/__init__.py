@@ -33,6 +33,7 @@ are read, as claim -1, until there is a claim.
 from leti_ctl.control.lease import Bid, Epoch, address, claim, driving, newest, request_stop, unclaimed
 from leti_ctl.control.records import Driver, Failure, Outcome, Workflow, find, get_named, now, sealed
 from leti_ctl.control.runs import (
+    KINDS,
     REFUSED,
     amend,
     check,
@@ -53,6 +54,7 @@ from leti_ctl.control.runs import (
 )
 
 __all__ = [
+    "KINDS",
     "REFUSED",
     "Bid",
     "Driver",

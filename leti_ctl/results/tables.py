@@ -34,7 +34,7 @@ def print_summary(summary: Mapping[str, Any]) -> None:
         if (last := _last_with_figures(rows, passes)) is not None:
             out.print(f"the task's own scores on {last}:")
             out.print(_figures(rows, last))
-        out.print(_costs(rows))
+        out.print(_fitting(_costs(rows), out))
         if any(row["best_over_temperatures"] for row in rows):
             out.print("max over temperatures, for each k on its own (what the paper reports for HumanEval):")
             out.print(_over_temperatures(rows))
@@ -169,6 +169,13 @@ def _new_table(numbers: Sequence[str]) -> Table:
     return table
 
 
+def _fitting(table: Table, out: Console) -> Table:
+    """Return a table of numbers with narrow gaps where it would not fit otherwise: a number cut off is none."""
+    if out.measure(table, options=out.options.update(max_width=10 * out.width)).maximum > out.width:
+        table.padding = (0, 0)
+    return table
+
+
 def _pass_cell(score: Mapping[str, Any] | None) -> str:
     return _estimate_cell(score["pass_at_k"].get("1") if score else None)
 
@@ -202,17 +209,23 @@ def print_rows(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], *, emp
         return
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for column in columns:
-        table.add_column(column.replace("_", " "))
+        table.add_column(column.replace("_", " "), overflow="fold")
     for row in rows:
         table.add_row(*(escape(str(row[column])) for column in columns))
     console().print(table)
 
 
-def plain(rows: Sequence[Mapping[str, str]]) -> Iterator[str]:
-    """Yield rows as columns under their names, numbers to the right; nothing is ever cut off to fit a terminal."""
+def plain(rows: Sequence[Mapping[str, str]], spared: Sequence[str] = ()) -> Iterator[str]:
+    """Yield rows as columns under their names, numbers to the right; nothing is ever cut off to fit a terminal.
+
+    Columns that are `spared` are left out, one by one, on a terminal too narrow for all.
+    """
     names = list(rows[0]) if rows else []
     lines = [{name: name.replace("_", " ") for name in names}, *rows] if rows else []
     widths = {name: max(len(line[name]) for line in lines) for name in names}
+    for name in spared if sys.stdout.isatty() else ():
+        if sum(widths[each] + 2 for each in names) - 2 > console().width:
+            names.remove(name)
     numeric = {name: all(row[name][:1].isdigit() for row in rows) for name in names}
     for line in lines:
         cells = (f"{line[name]:{'>' if numeric[name] else '<'}{widths[name]}}" for name in names)

@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from stages.contract.artifacts import ARTIFACTS, FORMAT, Index, PartRecord
+from stages.contract.artifacts import ARTIFACTS, FORMAT, Index, MidStage, PartRecord
 from stages.contract.spec import RunSpec
 
 FOLDER = Path(__file__).parent / "schemas"
@@ -21,12 +21,16 @@ DIALECT = "https://json-schema.org/draft/2020-12/schema"
 def documents() -> dict[str, type[BaseModel]]:
     """Return the class behind every schema, by file stem."""
     rows = {name: artifact.record for name, artifact in ARTIFACTS.items() if artifact.record is not None}
-    return {"spec": RunSpec, "part": PartRecord, "index": Index, **rows}
+    return {"spec": RunSpec, "part": PartRecord, "index": Index, "midstage": MidStage, **rows}
 
 
 def schema(name: str) -> dict[str, Any]:
     """Return one schema; `KeyError` for a name that has none."""
-    kind = documents()[name]
+    return schema_of(documents()[name])
+
+
+def schema_of(kind: type[BaseModel]) -> dict[str, Any]:
+    """Return the schema of a class."""
     return {"$schema": DIALECT, "$comment": f"leti artifact format {FORMAT}", **kind.model_json_schema()}
 
 

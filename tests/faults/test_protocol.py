@@ -33,7 +33,7 @@ from tests.stages.contract.parts import MADE, PROBLEMS, commit_rows, problem
 
 EXAMPLES = int(os.environ.get("LETI_PROTOCOL_EXAMPLES", "20"))
 """Interleavings tried in a folder; in S3, over HTTP, a tenth."""
-NOTHING_BROKEN = {"record", "index", "existence", "size", "checksum", "rows", "schema", "orphans", "keys"}
+NOTHING_BROKEN = {"readable", "record", "index", "existence", "size", "checksum", "rows", "schema", "orphans", "keys"}
 
 
 class Writer:

@@ -13,6 +13,7 @@ from click.testing import CliRunner
 
 from leti_ctl.artifacts import holdings
 from leti_ctl.cli import cli
+from stages.contract.artifacts import Ref
 from stages.contract.errors import ArtifactError, LetiError, UsageError
 from stages.contract.run import Run
 from stages.contract.store import open_store
@@ -126,3 +127,26 @@ def test_an_iteration_that_is_not_there_is_one_line(store: Path) -> None:
 def test_an_artifact_that_is_not_there_is_one_line(name: str, store: Path) -> None:
     with pytest.raises(UsageError, match="artifact '"):
         artifacts(store, "show", "made", name)
+
+
+def test_rows_are_shown_from_any_row_on(store: Path) -> None:
+    for name in ("iterations/0001/samples/train", "iterations/0001/samples/train#1/2", "iterations/0000/checkpoint"):
+        rows = artifacts(store, "show", "made", name, "--limit", "50")["rows"]
+        assert artifacts(store, "show", "made", name, "--row", "2", "--limit", "50")["rows"] == rows[2:]
+    packed = artifacts(store, "show", "made", "iterations/0001/examples", "--row", "4", "--limit", "50")["rows"]
+    assert {row["row"] for row in packed} == {4, 5}
+    with pytest.raises(UsageError, match="--row 12: iterations/0001/samples/train has no such row"):
+        artifacts(store, "show", "made", "iterations/0001/samples/train", "--row", "12")
+
+
+def test_rows_are_printed_as_they_are_read(store: Path) -> None:
+    run = Run(open_store(str(store)), "made")
+    rows = holdings.rows(run, Ref("samples", 0, "train"), None, None)
+    assert next(rows)["sample"] == 0
+    (path,) = (store / "runs/made/iterations/0000/samples/train").glob("00001-of-00002-*.jsonl")
+    held = path.read_bytes()
+    path.unlink()  # the second part is not looked at before the first is printed
+    try:
+        assert [row["sample"] for row, _ in zip(rows, range(3), strict=False)] == [1, 2, 3]
+    finally:
+        path.write_bytes(held)

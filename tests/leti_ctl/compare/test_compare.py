@@ -135,6 +135,14 @@ def test_rows_of_another_artifact_are_shown_when_asked_for(store: Path, changed:
     assert {"text"} <= {each["column"] for row in found["rows"]["differing"] for each in row["columns"]}
 
 
+def test_training_examples_are_compared_with_themselves_however_they_are_packed(store: Path, changed: Path) -> None:
+    name = "iterations/0000/examples"
+    _, found = diff(store, "made", "--other-store", str(changed), "--artifact", name, "--limit", "99")
+    differing = found["rows"]["differing"]
+    assert differing and not any(each["only"] for each in differing)
+    assert not {"epoch", "problem_id", "sample"} & {each["column"] for row in differing for each in row["columns"]}
+
+
 def test_iterations_of_a_run_are_compared_by_their_data(store: Path) -> None:
     code, found = diff(store, "made", "--iterations", "0", "1")
     assert code == 1

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from leti_ctl.results.tables import print_summary
+from leti_ctl.results.tables import STAGES, print_summary
 
 
 def interval(value: float) -> dict[str, float]:
@@ -61,3 +61,17 @@ def test_prompts_that_leave_no_room_are_told(capsys: pytest.CaptureFixture[str],
     print_summary(make_summary({}, samples=1, overlong=overlong))
     shown = words(capsys.readouterr().out)
     assert said in shown and ("no room" in shown) == (overlong > 0)
+
+
+def test_no_number_is_cut_off_on_a_narrow_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    summary = make_summary({}, samples=1)
+    (row,) = summary["per_iteration"]
+    rates = ("tokens_per_second", "executions_per_second", "training_tokens_per_second")
+    row |= dict.fromkeys(rates, 123456.0) | {"seconds": dict.fromkeys(STAGES, 1234.5)}
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "80")
+    print_summary(summary)
+    told = capsys.readouterr().out
+    assert "…" not in told and told.count("123,456") == 3
