@@ -18,6 +18,8 @@ IDENTITY = ("problem_id", "sample", "row", "epoch", "step", "block", "file")
 """Columns that say which row it is."""
 EXAMPLE = ("epoch", "problem_id", "sample")
 """What makes two training examples the same one: which row of its step each is packed in depends on all lengths."""
+MOVED = 100
+"""Examples shown that are packed in another row and else the same; they come last."""
 Pairs = Iterator[tuple[int, Row | None, Row | None]]
 """The number of the first's row (of the second's where that is alone), and both."""
 
@@ -32,15 +34,21 @@ def _differing(one: Side, left: Ref, other: Side, right: Ref) -> Iterator[dict[s
         yield from _files(one, left, other, right)
         return
     rows = (holdings.rows(side.run, ref, None, None) for side, ref in ((one, left), (other, right)))
+    moved: list[dict[str, Any]] = []
     for number, first, second in _matched(*rows) if left.artifact == "examples" else _side_by_side(*rows):
         if first != second:
             shown = first or second or {}
-            yield {
+            found = {
                 "row": number,
                 "of": {key: shown[key] for key in IDENTITY if key in shown},
                 "only": None if first and second else "first" if first else "second",
-                "columns": list(_columns(first or {}, second or {})),
+                "columns": (columns := list(_columns(first or {}, second or {}))),
             }
+            if [each["column"] for each in columns] != ["row"]:
+                yield found
+            elif len(moved) < MOVED:
+                moved.append(found)
+    yield from moved
 
 
 def _side_by_side(first: Iterable[Row], second: Iterable[Row]) -> Pairs:

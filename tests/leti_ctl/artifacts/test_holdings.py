@@ -147,6 +147,6 @@ def test_rows_are_printed_as_they_are_read(store: Path) -> None:
     held = path.read_bytes()
     path.unlink()  # the second part is not looked at before the first is printed
     try:
-        assert [row["sample"] for row, _ in zip(rows, range(3), strict=False)] == [1, 2, 3]
+        assert [row["sample"] for _, row in zip(range(3), rows, strict=False)] == [1, 2, 3]
     finally:
         path.write_bytes(held)
