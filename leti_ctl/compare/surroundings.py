@@ -10,6 +10,7 @@ from pydantic import BaseModel
 
 from leti_ctl import control
 from leti_ctl.compare.sides import Side
+from leti_ctl.inventory.makers import makers
 from stages.contract.errors import ArtifactError
 from stages.contract.spec import RunSpec, is_compatible
 
@@ -45,16 +46,7 @@ def _fields(one: BaseModel, other: BaseModel, path: str, compatible: bool) -> It
 
 
 def _made(side: Side) -> dict[str, list[str]]:
-    records = [record for ref in side.refs.values() for record in side.parts(ref)]
-    found = [record.made.environment for record in records]
-    return {
-        "code": sorted({record.code for record in records}),
-        "hosts": sorted({record.made.host for record in records}),
-        **{
-            name: sorted({each[key] for each in found if key in each})
-            for name, key in (("images", "image"), ("python", "python"), ("packages", "packages"))
-        },
-    }
+    return makers(record for ref in side.refs.values() for record in side.parts(ref))
 
 
 def _locks(side: Side, keys: list[str]) -> dict[str, list[str]]:

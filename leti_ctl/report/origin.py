@@ -10,6 +10,7 @@ from typing import Any
 from leti_ctl import layers, presets
 from leti_ctl.config import specs
 from leti_ctl.inventory.catalog import Catalog
+from leti_ctl.inventory.makers import ENVIRONMENT, makers
 from stages.contract.artifacts import PartRecord, Ref
 from stages.contract.errors import LetiError
 from stages.contract.spec import RunSpec
@@ -57,21 +58,11 @@ def lineage(catalog: Catalog) -> dict[str, Any]:
     records = [record for parts in catalog.parts.values() for record in parts.values()]
     return {
         "spec_sha256": catalog.run.spec_sha256,
-        "code": _distinct(record.code for record in records),
-        "hosts": _distinct(record.made.host for record in records),
-        **{
-            name: _distinct(record.made.environment.get(key) for record in records)
-            for name, key in (("images", "image"), ("packages", "packages"), ("python", "python"),
-                              ("torch", "torch"), ("devices", "device"), ("sandboxes", "sandbox"))
-        },
+        **makers(records, {**ENVIRONMENT, "torch": "torch", "devices": "device", "sandboxes": "sandbox"}),
         "checkpoints": list(_checkpoints(catalog)),
         "objects": len(catalog.sizes),
         "bytes": sum(catalog.sizes.values()),
-    }  # fmt: skip
-
-
-def _distinct(values: Iterable[str | None]) -> list[str]:
-    return sorted({value for value in values if value})
+    }
 
 
 def _checkpoints(catalog: Catalog) -> Iterator[dict[str, Any]]:

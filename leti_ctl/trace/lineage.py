@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from leti_ctl.inventory.ledger import Held, Ledger
+from leti_ctl.inventory.makers import makers
 from stages.contract.artifacts import DataObject, Part, PartRecord, Ref, parse_origin, parse_ref
 from stages.contract.errors import UsageError
 
@@ -48,16 +49,8 @@ def lineage(ledger: Ledger, ref: Ref, part: Part | None = None, seen: set[str] |
 def maker(records: Iterable[PartRecord]) -> Tree:
     """Return who made these parts: versions, images, package locks, machines, when, how long and with what seed."""
     records = sorted(records, key=lambda record: record.made.started_at)
-
-    def environment(name: str) -> list[str]:
-        return sorted({found for record in records if (found := record.made.environment.get(name))})
-
     return {
-        "code": sorted({record.code for record in records}),
-        "images": environment("image"),
-        "packages": environment("packages"),
-        "python": environment("python"),
-        "hosts": sorted({record.made.host for record in records}),
+        **makers(records),
         "started_at": records[0].made.started_at,
         "seconds": round(sum(record.made.seconds for record in records), 3),
         "seed": records[0].seed,

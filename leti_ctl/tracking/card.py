@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from leti_ctl import control, decisions, layers
+from leti_ctl.inventory.makers import makers
 from leti_ctl.pipeline import plan
 from leti_ctl.results import summary
 from leti_ctl.tracking.points import ended
@@ -63,13 +64,7 @@ def flatten(data: Mapping[str, Any]) -> dict[str, Scalar]:
 
 
 def _tags(run: Run, found: Mapping[str, Any], records: list[PartRecord]) -> dict[str, str]:
-    made = {
-        "code": {record.code for record in records},
-        "images": {record.made.environment.get("image", "") for record in records},
-        "hosts": {record.made.host for record in records},
-        "packages": {record.made.environment.get("packages", "") for record in records},
-    }
-    told = {name: ", ".join(sorted(values - {""})) for name, values in made.items()}
+    made = makers(records, {"images": "image", "packages": "packages"})
     best = found["best"] or {}
     return {
         "leti.uri": run.uri,
@@ -78,7 +73,7 @@ def _tags(run: Run, found: Mapping[str, Any], records: list[PartRecord]) -> dict
         "leti.iterations": str(found["iterations"]),
         "leti.best_iteration": str(best.get("iteration", "")),
         "leti.selected_on": str(best.get("selected_on", "")),
-        **{f"leti.{name}": text for name, text in told.items()},
+        **{f"leti.{name}": ", ".join(values) for name, values in made.items()},
     }
 
 
