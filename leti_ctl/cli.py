@@ -17,6 +17,8 @@ from typing import Any, NoReturn
 
 import click
 
+from leti_ctl import ending
+
 COMMANDS = {
     "submit": "Start a run and follow it to the end.",
     "suite": "Make every run behind a paper's tables; print ours beside the published.",
@@ -79,6 +81,7 @@ def cli() -> None:
 
 def main() -> NoReturn:
     """Run the command line; every failure is one line on stderr and an exit code from the tree."""
+    ending.listen()
     gc.set_threshold(10_000, 10, 10)  # what imports make stays
     atexit.register(gc.freeze)  # at the end Python looks through all there is, for cycles that go with the process
     for stream in (sys.stdout, sys.stderr):
@@ -87,8 +90,11 @@ def main() -> NoReturn:
             stream.reconfigure(errors="backslashreplace")
     try:
         code = cli.main(standalone_mode=False)
-    except click.exceptions.Abort:
-        _exit("Stopped", "interrupted", 130)
+    except click.exceptions.Abort as error:
+        # What click makes of KeyboardInterrupt.
+        _exit(
+            "Stopped", f"{ending.describe(error.__cause__)}; run the command again", ending.exit_code(error.__cause__)
+        )
     except click.ClickException as error:
         hint = f" (see `{error.ctx.command_path} --help`)" if isinstance(error, click.UsageError) and error.ctx else ""
         _exit("UsageError", error.format_message() + hint, error.exit_code)

@@ -71,7 +71,7 @@ LAYERS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("origin", "logs"),
     ),
     "leti_ctl": (
-        ("layers", "pipeline", "control"),
+        ("layers", "pipeline", "control", "ending"),
         ("presets", "decisions", "inventory"),
         ("config", "results", "audit"),
         ("options", "follow", "tracking", "trace"),

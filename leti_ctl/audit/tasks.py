@@ -38,7 +38,10 @@ def read_all(catalog: Catalog, spec: RunSpec, progress: Progress) -> list[Reader
             pool.submit(_work, catalog, shared, lambda: progress(next(done), len(tasks), "reading"))
             for _ in range(threads)
         ]
-        return [worker.result() for worker in workers]
+        try:
+            return [worker.result() for worker in workers]
+        finally:
+            deque(shared, maxlen=0)  # whoever interrupts an audit does not wait for the rest of it
 
 
 def _tasks(catalog: Catalog, spec: RunSpec) -> Iterator[Task]:
