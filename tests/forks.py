@@ -1,7 +1,8 @@
 """A module run again and again as `python -m` does it, each time in a process of its own that need not import anew.
 
-`python -m tests.forks MODULE` imports the module, then reads `{"arguments": [...], "environment": {...}, "out": PATH,
-"err": PATH}` by the line, forks, is the module's main there, and answers with its exit code.
+`python -m tests.forks MODULE IMPORTED...` imports what the module needs, then reads `{"arguments": [...],
+"environment": {...}, "out": PATH, "err": PATH}` by the line, forks, is the module's main there, and answers with its
+exit code.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import runpy
 import subprocess
 import sys
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NoReturn
@@ -24,8 +25,8 @@ from tests.conftest import ROOT
 class Forks:
     """A context manager; `run` is `subprocess.run` of the module with these arguments and this environment alone."""
 
-    def __init__(self, module: str, folder: Path) -> None:
-        self.command = [sys.executable, "-m", "tests.forks", module]
+    def __init__(self, module: str, folder: Path, *, imported: Sequence[str]) -> None:
+        self.command = [sys.executable, "-m", "tests.forks", module, *imported]
         self.out, self.err = folder / "out", folder / "err"
 
     def __enter__(self) -> Forks:
@@ -48,12 +49,16 @@ class Forks:
 
 def main() -> None:
     """Import, then fork on demand."""
-    importlib.import_module(sys.argv[1])
+    told = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)  # some modules say something when they are imported
+    _, module, *imported = sys.argv
+    for name in imported:
+        importlib.import_module(name)
     for line in sys.stdin:
         pid = os.fork()
         if pid == 0:
-            _become(sys.argv[1], json.loads(line))
-        print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
+            _become(module, json.loads(line))
+        print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), file=told)
 
 
 def _become(module: str, order: Mapping[str, Any]) -> NoReturn:
@@ -64,7 +69,6 @@ def _become(module: str, order: Mapping[str, Any]) -> NoReturn:
     os.environ.clear()
     os.environ.update(order["environment"])
     sys.argv = [module, *order["arguments"]]
-    del sys.modules[module]  # it is imported again, as __main__; what it imports is not
     code: object = 0
     try:
         runpy.run_module(module, run_name="__main__", alter_sys=True)

@@ -35,7 +35,8 @@ Start = Callable[..., subprocess.CompletedProcess[str]]
 
 @pytest.fixture(scope="module")
 def forks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forks]:
-    with Forks("tests.stages.acting", tmp_path_factory.mktemp("forks")) as made:
+    folder = tmp_path_factory.mktemp("forks")
+    with Forks("tests.stages.acting", folder, imported=("stages.entrypoint", "stages.contract.records")) as made:
         yield made
 
 

@@ -1,9 +1,12 @@
-"""The stage as a container runs it, against plain torch. Every test here starts real processes."""
+"""The stage as a container runs it, against plain torch. Every test here starts real processes, most of them forked
+from one that has imported torch and transformers before, which takes longer than these tests.
+"""
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from subprocess import CompletedProcess
 from typing import Any
@@ -12,13 +15,39 @@ import pytest
 import torch
 
 from stages.contract.artifacts import Part, Ref
+from stages.contract.run import Run
 from stages.entrypoint import Job
+from tests.forks import Forks
 from tests.loop import SOURCE, commit_checkpoint
 from tests.models import codegen, llama, make_model
 from tests.stages.train.runs import Reference, add_iteration, events, make_run, steps_of, weights_of
 
 pytestmark = pytest.mark.slow
 StartStage = Callable[..., CompletedProcess[str]]
+Train = Callable[[Run], CompletedProcess[str]]
+
+
+IMPORTED = (
+    "transformers.models.llama.modeling_llama",
+    "transformers.models.codegen.modeling_codegen",
+    "transformers.models.auto.modeling_auto",
+    "stages.train.plain",
+    "stages.train.stage",
+    "deepspeed",
+    "pyarrow.parquet",
+)
+
+
+@pytest.fixture(scope="module")
+def forks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forks]:
+    with Forks("stages.train", tmp_path_factory.mktemp("forks"), imported=IMPORTED) as made:
+        yield made
+
+
+@pytest.fixture
+def train(forks: Forks) -> Train:
+    """Run the stage of iteration 0 in one process."""
+    return lambda run: forks.run(["--run", run.uri], os.environ)
 
 
 def assert_like_reference(run: Any, scratch: Path, reference: Reference, iteration: int = 0) -> None:
@@ -37,11 +66,9 @@ def assert_like_reference(run: Any, scratch: Path, reference: Reference, iterati
     ("architecture", "objective"),
     [(llama, "alternate"), (codegen, "alternate"), (llama, "sum"), (llama, "fcft"), (llama, "pretraining")],
 )
-def test_one_process_trains_like_plain_torch(
-    architecture: Any, objective: str, tmp_path: Path, start_stage: StartStage
-) -> None:
+def test_one_process_trains_like_plain_torch(architecture: Any, objective: str, tmp_path: Path, train: Train) -> None:
     run = make_run(tmp_path, architecture, objective=objective, weight_decay=0.3)
-    done = start_stage("train", run)
+    done = train(run)
     assert done.returncode == 0, done.stderr
     assert_like_reference(run, tmp_path, Reference(run, tmp_path))
 
@@ -91,11 +118,11 @@ def test_without_keep_optimizer_moments_start_from_zero(tmp_path: Path, start_st
     assert run.find_index(Ref("optimizer", 1)) is None
 
 
-def test_the_checkpoint_loads_with_its_tokenizer(tmp_path: Path, start_stage: StartStage) -> None:
+def test_the_checkpoint_loads_with_its_tokenizer(tmp_path: Path, train: Train) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     run = make_run(tmp_path, codegen)
-    assert start_stage("train", run).returncode == 0
+    assert train(run).returncode == 0
     folder = run.fetch(Ref("checkpoint", 1), tmp_path)
     model = AutoModelForCausalLM.from_pretrained(folder)
     tokenizer = AutoTokenizer.from_pretrained(folder)
@@ -103,18 +130,18 @@ def test_the_checkpoint_loads_with_its_tokenizer(tmp_path: Path, start_stage: St
     assert model.generate(torch.tensor([[good]]), max_new_tokens=3, do_sample=False).shape[1] > 1
 
 
-def test_bf16_trains_near_fp32(tmp_path: Path, start_stage: StartStage) -> None:
+def test_bf16_trains_near_fp32(tmp_path: Path, train: Train) -> None:
     run = make_run(tmp_path, llama, precision="bf16", learning_rate=1e-4)
-    done = start_stage("train", run)
+    done = train(run)
     assert done.returncode == 0, done.stderr
     losses = list(Reference(run, tmp_path).train())
     torch.testing.assert_close(torch.tensor([s.loss for s in steps_of(run)]), torch.tensor(losses), rtol=1e-2, atol=0)
     assert all(value.dtype == torch.float32 for value in weights_of(run, 1, tmp_path).values())
 
 
-def test_bfloat16_parameters_are_rounded_after_every_step(tmp_path: Path, start_stage: StartStage) -> None:
+def test_bfloat16_parameters_are_rounded_after_every_step(tmp_path: Path, train: Train) -> None:
     run = make_run(tmp_path, llama, parameters="bfloat16")
-    assert start_stage("train", run).returncode == 0
+    assert train(run).returncode == 0
     for value in weights_of(run, 1, tmp_path).values():
         assert torch.equal(value, value.bfloat16().float())
 
@@ -146,8 +173,8 @@ def test_progress_counters_and_nothing_else_reach_the_log(tmp_path: Path, start_
     assert {"tokens", "tokens_per_second", "load_seconds"} <= record.made.counters.keys()
 
 
-def test_a_loss_that_is_not_a_number_names_the_step(tmp_path: Path, start_stage: StartStage) -> None:
-    done = start_stage("train", make_run(tmp_path, llama, learning_rate=1e30))
+def test_a_loss_that_is_not_a_number_names_the_step(tmp_path: Path, train: Train) -> None:
+    done = train(make_run(tmp_path, llama, learning_rate=1e30))
     assert done.returncode == 78
     said = r"iteration 0, step \d+ \(\w+\): the loss is (nan|inf); start a run with a lower train.learning_rate \(now"
     assert re.search(said, done.stderr), done.stderr
