@@ -198,6 +198,9 @@ def _controls(catalog: Catalog) -> Iterator[Finding]:
             decisions.check(catalog.run, key)
         except UNREADABLE as error:
             yield Finding.unread(key, error, "record", "a control object as it was written")
+        if control.is_stranger(key):
+            found = f"a stranger of {catalog.sizes[key]} bytes, which nothing reads"
+            yield warning("keys", key, "a control object", found)
 
 
 def _code(catalog: Catalog) -> Iterator[Finding]:

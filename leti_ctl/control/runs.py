@@ -27,6 +27,8 @@ KINDS: dict[str, type[BaseModel]] = {
     r"control/drivers/\d{4,}/stop\.json": Stop,
     r"control/drivers/\d{4,}/failures/[^/]+\.json": Failure,
 }
+_EARLIER = r"control/(?:(?:driver|stop|outcome)\.json|(?:failures|workflows)/[^/]+\.json)"
+_DECISION = r"control/decisions/\d{4,}-[0-9a-f]+\.json"
 
 
 def run_names(store: Store) -> list[str]:
@@ -81,6 +83,13 @@ def check(run: Run, key: str) -> None:
     for form, kind in KINDS.items():
         if re.fullmatch(form, key):
             find(run, run.key(key), kind)
+
+
+def is_stranger(key: str) -> bool:
+    """Whether a key lies below `control/` and is of no form that anybody writes or reads there."""
+    forms = (*KINDS, _EARLIER, _DECISION)
+    named = key.removesuffix(".claim")
+    return key.startswith("control/") and not any(re.fullmatch(form, named) for form in forms)
 
 
 def find_driver(run: Run) -> Driver | None:

@@ -196,6 +196,14 @@ def test_garbage_of_killed_writers_leaves_a_run_clean(run_folder: Path) -> None:
     assert {finding.check for finding in report.findings} == {"orphans", "keys"}
 
 
+@pytest.mark.parametrize("key", ["control/notes.txt", "control/drivers/0000.json.bak", "notes.txt"])
+def test_a_stranger_is_told_and_leaves_a_run_clean(key: str, run_folder: Path) -> None:
+    (run_folder / key).parent.mkdir(parents=True, exist_ok=True)
+    (run_folder / key).write_text("mine")
+    report = audited(run_folder)
+    assert report.clean and [(each.check, each.key) for each in report.findings] == [("keys", key)]
+
+
 def test_a_run_half_done_is_clean_and_says_what_is_missing(run_folder: Path) -> None:
     shutil.rmtree(run_folder / "iterations/0002")
     for name in ("checkpoint", "optimizer"):
