@@ -17,7 +17,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
-from stages.contract.artifacts import Part, Ref, StageName, division, outputs
+from stages.contract.artifacts import Part, Ref
+from stages.contract.flow import StageName, division, outputs
 from stages.contract.run import Run
 from stages.contract.spec import Pass, RunSpec
 

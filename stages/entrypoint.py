@@ -26,19 +26,9 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NamedTuple, NoReturn
 
-from stages.contract.artifacts import (
-    STAGES,
-    Input,
-    Made,
-    Part,
-    PartRecord,
-    Ref,
-    StageName,
-    division,
-    outputs,
-    parse_part,
-)
+from stages.contract.artifacts import Input, Made, Part, PartRecord, Ref, parse_part
 from stages.contract.errors import LetiError, ResourceError, Stopped, UsageError, describe_os_error
+from stages.contract.flow import STAGES, StageName, division, outputs
 from stages.contract.logs import attempt_name, kept, log_key
 from stages.contract.packages import lock, lock_key
 from stages.contract.records import Record, write_rows

@@ -32,8 +32,9 @@ from leti_ctl.inventory.catalog import Catalog
 from leti_ctl.inventory.removals import Collection, Removed
 from leti_ctl.pipeline import done_units, plan
 from leti_ctl.results import summary
-from stages.contract.artifacts import Part, Ref, find_ref, inputs
+from stages.contract.artifacts import Part, Ref, find_ref
 from stages.contract.errors import Stopped, UsageError
+from stages.contract.flow import inputs
 from stages.contract.run import Run
 from stages.contract.spec import RunSpec
 from stages.contract.store import Leftover

@@ -21,7 +21,8 @@ from typing import Any
 from leti_ctl import control
 from leti_ctl.inventory.ledger import Ledger
 from leti_ctl.trace.lineage import bases, lineage
-from stages.contract.artifacts import Ref, parse_origin, parse_ref
+from stages.contract.artifacts import Ref, parse_ref
+from stages.contract.flow import parse_origin
 from stages.contract.run import SPEC_KEY
 from stages.contract.store import address
 from stages.contract.transfer import digest_file

@@ -12,18 +12,8 @@ from leti_ctl.inventory.catalog import UNREADABLE, Catalog, compact
 from leti_ctl.inventory.compact import Objects
 from leti_ctl.inventory.finding import Finding, warning
 from leti_ctl.pipeline import Unit, plan
-from stages.contract.artifacts import (
-    STAGES,
-    Index,
-    Input,
-    Origin,
-    Part,
-    PartRecord,
-    Ref,
-    find_origin,
-    inputs,
-    parse_ref,
-)
+from stages.contract.artifacts import Index, Input, Part, PartRecord, Ref, parse_ref
+from stages.contract.flow import STAGES, Origin, find_origin, inputs
 from stages.contract.run import SPEC_CHECKSUM_KEY, SPEC_KEY, Run
 from stages.contract.seeds import derive_seed
 from stages.contract.spec import RunSpec

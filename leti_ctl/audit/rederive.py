@@ -14,7 +14,8 @@ from leti_ctl.inventory.catalog import UNREADABLE, Catalog
 from leti_ctl.inventory.finding import Finding, Level, warning
 from leti_ctl.inventory.parquet import packed_in
 from leti_ctl.pipeline import Unit, plan
-from stages.contract.artifacts import Part, PartRecord, Ref, inputs, parse_ref
+from stages.contract.artifacts import Part, PartRecord, Ref, parse_ref
+from stages.contract.flow import inputs
 from stages.contract.records import Execution, Sample
 from stages.contract.spec import RunSpec
 

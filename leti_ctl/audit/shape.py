@@ -12,7 +12,8 @@ from datetime import datetime
 from leti_ctl.inventory.catalog import Catalog, compact
 from leti_ctl.inventory.compact import Objects
 from leti_ctl.inventory.finding import Finding
-from stages.contract.artifacts import ARTIFACTS, Part, PartRecord, Ref, parts_of
+from stages.contract.artifacts import ARTIFACTS, Part, PartRecord, Ref
+from stages.contract.flow import parts_of
 from stages.contract.seal import divisions
 from stages.contract.spec import RunSpec
 

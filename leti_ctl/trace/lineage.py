@@ -7,8 +7,9 @@ from typing import Any
 
 from leti_ctl.inventory.ledger import Held, Ledger
 from leti_ctl.inventory.makers import makers
-from stages.contract.artifacts import DataObject, Part, PartRecord, Ref, parse_origin, parse_ref
+from stages.contract.artifacts import DataObject, Part, PartRecord, Ref, parse_ref
 from stages.contract.errors import UsageError
+from stages.contract.flow import parse_origin
 
 Tree = dict[str, Any]
 

@@ -17,7 +17,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from stages.contract.artifacts import Part, StageName
+from stages.contract.artifacts import Part
+from stages.contract.flow import StageName
 from stages.contract.run import Run
 
 

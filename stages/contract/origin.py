@@ -10,8 +10,9 @@ from typing import NamedTuple
 
 from pydantic import BaseModel
 
-from stages.contract.artifacts import Index, Input, Origin, Ref
+from stages.contract.artifacts import Index, Input, Ref
 from stages.contract.errors import ArtifactError, SpecError
+from stages.contract.flow import Origin
 from stages.contract.run import Run
 from stages.contract.spec import ModelSpec, RunSpec
 from stages.contract.store import Store

@@ -14,8 +14,9 @@ from typing import NamedTuple, TypeVar
 
 from pydantic import ValidationError
 
-from stages.contract.artifacts import ARTIFACTS, DataObject, Index, Input, Made, Part, PartRecord, Ref, parts_of
+from stages.contract.artifacts import ARTIFACTS, DataObject, Index, Input, Made, Part, PartRecord, Ref
 from stages.contract.errors import ArtifactError, NoRun, RetryableError, UsageError
+from stages.contract.flow import parts_of
 from stages.contract.packages import code_version
 from stages.contract.records import Record, first_fault, read_rows
 from stages.contract.seal import divisions, make_index, part_keys, part_under

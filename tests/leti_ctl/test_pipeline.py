@@ -5,7 +5,8 @@ from collections import Counter
 import pytest
 
 from leti_ctl.pipeline import GRAPH, Plan, Unit, plan
-from stages.contract.artifacts import STAGES, Ref
+from stages.contract.artifacts import Ref
+from stages.contract.flow import STAGES
 from stages.contract.spec import BuildSpec, EvaluateSpec, GenerateSpec, RunSpec, TrainSpec
 
 

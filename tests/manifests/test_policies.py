@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from stages.contract.artifacts import ARTIFACTS, STAGES, Part
+from stages.contract.artifacts import ARTIFACTS, Part
+from stages.contract.flow import STAGES
 from stages.contract.logs import log_key
 from stages.contract.packages import lock_key
 from tests.manifests.tree import MANIFESTS

@@ -13,7 +13,7 @@ from typing import Any
 from leti_ctl.backends.argo import jobset, loop, names, pods, retries
 from leti_ctl.config.profiles import Profile
 from leti_ctl.pipeline import GRAPH, Node
-from stages.contract.artifacts import STAGES, StageName
+from stages.contract.flow import STAGES, StageName
 
 Template = dict[str, Any]
 API = "argoproj.io/v1alpha1"

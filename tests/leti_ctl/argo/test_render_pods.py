@@ -16,7 +16,7 @@ from leti_ctl.backends.argo.jobset import FINAL_CODES
 from leti_ctl.backends.argo.templates import workflow_template
 from leti_ctl.config.profiles import Profile, load_profile, profile_names
 from leti_ctl.pipeline import Unit, plan
-from stages.contract.artifacts import STAGES
+from stages.contract.flow import STAGES
 from stages.contract.spec import RunSpec
 from tests.kube.expressions import evaluate
 from tests.kube.templating import substitute

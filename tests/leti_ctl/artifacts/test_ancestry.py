@@ -21,8 +21,9 @@ from leti_ctl.inventory.catalog import Catalog
 from leti_ctl.inventory.ledger import Ledger
 from leti_ctl.results import summary
 from leti_ctl.trace.lineage import lineage
-from stages.contract.artifacts import PartRecord, Ref, find_origin, parse_origin
+from stages.contract.artifacts import PartRecord, Ref
 from stages.contract.errors import ArtifactError, SpecError, UsageError
+from stages.contract.flow import find_origin, parse_origin
 from stages.contract.run import Run
 from stages.contract.spec import ModelSpec, RunSpec, Tokens
 from stages.contract.store import LocalStore

@@ -12,8 +12,9 @@ from pathlib import Path
 from leti_ctl.inventory.parquet import packed_in
 from leti_ctl.pipeline import Unit, plan
 from stages.build.stage import build
-from stages.contract.artifacts import Input, Ref, inputs, parse_ref
+from stages.contract.artifacts import Input, Ref, parse_ref
 from stages.contract.errors import RetryableError
+from stages.contract.flow import inputs
 from stages.contract.origin import find_checkpoint
 from stages.contract.records import Problem, StepLog
 from stages.contract.run import Run

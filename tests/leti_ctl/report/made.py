@@ -19,7 +19,8 @@ from typing import Any
 from leti_ctl.inventory.parquet import packed_in
 from leti_ctl.pipeline import Unit, plan
 from stages.build.stage import build
-from stages.contract.artifacts import Input, Made, Ref, inputs, parse_ref
+from stages.contract.artifacts import Input, Made, Ref, parse_ref
+from stages.contract.flow import inputs
 from stages.contract.records import Problem, Sample, StepLog
 from stages.contract.run import Run
 from stages.contract.spec import RunSpec

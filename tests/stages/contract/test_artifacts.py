@@ -9,17 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from stages.contract.artifacts import (
-    ARTIFACTS,
-    STAGES,
-    DataObject,
-    Part,
-    Ref,
-    objects_digest,
-    outputs,
-    parse_part,
-)
+from stages.contract.artifacts import ARTIFACTS, DataObject, Part, Ref, objects_digest, parse_part
 from stages.contract.errors import UsageError
+from stages.contract.flow import STAGES, outputs
 from stages.contract.records import first_fault
 from stages.contract.spec import RunSpec
 
