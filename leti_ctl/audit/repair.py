@@ -32,15 +32,16 @@ class Repair(NamedTuple):
     """Whether all that was read is as its record says, and contradicts itself all the same: it was written so."""
 
     def lines(self, uri: str, name: str) -> Iterator[str]:
-        """Yield the advice in words, for the run of this name and address."""
+        """Yield the advice in words, for the run of this name and address; keys without options, as other tools do."""
+        home, _ = address.split(uri)
         if self.unreadable:
             yield "to repair it: first see to it that every object can be read (`readable` above), then audit again"
         if self.restore:
             yield "to repair it: bring back from a backup, nothing makes them again:"
-            yield from (f"  {address.join(uri, key)}" for key in self.restore)
+            yield from (f"  {home}/{key}" for key in self.restore)
         if self.delete:
             yield f"to repair it: delete these; `leti-ctl resume {name}` makes again what is missing then:"
-            yield from (f"  {address.join(uri, key)}" for key in self.delete)
+            yield from (f"  {home}/{key}" for key in self.delete)
         if self.contradictory:
             yield (
                 "every object fits its record, so this was not damaged but written; with --deep --re-execute 100 an "

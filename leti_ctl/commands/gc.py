@@ -56,7 +56,7 @@ def gc(run: str, delete: bool, best: bool, every: int, orphan_hours: float, stor
         click.echo(line)
     done = "removed" if delete else "would be removed; --delete does it"
     count = len(found.orphans) + len(found.superseded) + len(found.leftovers)
-    click.echo(f"{count} objects, {found.bytes / 2**20:,.1f} MiB {done} ({retention.rule})")
+    click.echo(f"{count} object{'s' * (count != 1)}, {found.bytes / 2**20:,.1f} MiB {done} ({retention.rule})")
 
 
 def _as_json(run: Run, found: Garbage) -> dict[str, Any]:

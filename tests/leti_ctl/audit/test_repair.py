@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from leti_ctl.audit.repair import Repair
 from leti_ctl.audit.report import Report, audit
 from leti_ctl.cli import cli
 from leti_ctl.inventory.catalog import Catalog
@@ -97,3 +98,8 @@ def test_the_command_says_where_and_how(run_folder: Path, bucket: str) -> None:
     )
     assert done.stdout.splitlines()[at + 1] == f"  {run_folder}/iterations/0001/checkpoint/"
     assert "repair" not in CliRunner().invoke(cli, ["audit", "made", "--store", bucket]).stdout
+    repair = Repair(["problems/train/"], [], unreadable=False, contradictory=False)
+    assert (
+        list(repair.lines("s3://b/p/runs/made?endpoint_url=http://h", "made"))[1]
+        == "  s3://b/p/runs/made/problems/train/"
+    )
