@@ -15,6 +15,7 @@ import pytest
 from stages.contract.errors import LetiError
 from stages.contract.store import open_store
 from stages.contract.store.s3 import S3Store
+from tests.conftest import ACCOUNT
 
 
 def below(address: str) -> str:
@@ -27,7 +28,7 @@ def below(address: str) -> str:
 def account(given: Mapping[str, str], patch: pytest.MonkeyPatch) -> Iterator[None]:
     """Have the user's AWS settings in the environment, in place of the tests' own."""
     with patch.context() as mine:
-        for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        for name in ACCOUNT.keys() - {"AWS_DEFAULT_REGION"}:
             mine.delenv(name)
         for name, value in given.items():
             mine.setenv(name, value)

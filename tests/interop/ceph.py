@@ -29,6 +29,8 @@ PACKAGES = "ceph-mon ceph-osd ceph-common radosgw"
 """Debian's packages with the programs."""
 PATIENCE = 180.0
 """Seconds that a daemon or a command may take; on a quiet machine it takes a few."""
+DISK_BYTES = 3 << 30
+"""Of the OSD, in a file that takes up what is written to it."""
 CONFIGURATION = """
 [global]
 fsid = {fsid}
@@ -60,7 +62,6 @@ osd memory target = 1073741824
 bluestore block size = {disk}
 rgw data = {folder}
 rgw frontends = beast endpoint=127.0.0.1:{gateway}
-{more}
 """
 
 
@@ -72,7 +73,7 @@ def missing() -> list[str]:
 class Ceph:
     """A context manager; `url` is the endpoint of its gateway, which knows the one user of `account`."""
 
-    def __init__(self, folder: Path, account: Mapping[str, str], *, disk_bytes: int = 3 << 30, more: str = "") -> None:
+    def __init__(self, folder: Path, account: Mapping[str, str]) -> None:
         self.folder, self.account = folder, account
         self._port, self._gateway = _free_port(), _free_port()
         self.url = f"http://127.0.0.1:{self._gateway}"
@@ -80,7 +81,7 @@ class Ceph:
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._fsid = str(uuid.uuid4())
         text = CONFIGURATION.format(
-            fsid=self._fsid, port=self._port, folder=folder, gateway=self._gateway, disk=disk_bytes, more=more
+            fsid=self._fsid, port=self._port, folder=folder, gateway=self._gateway, disk=DISK_BYTES
         )
         for name in ("mon", "osd"):
             (folder / name).mkdir(parents=True)
