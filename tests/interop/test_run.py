@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pytest
 
+from stages.contract.errors import StoreError
 from stages.contract.run import Run
 from stages.contract.store import open_store
 from stages.contract.store.s3 import S3Store
@@ -88,16 +89,19 @@ def make_trouble(ceph: Ceph, chance: random.Random, is_over: Callable[[], bool])
         else:
             ceph.start(daemon)
         ceph.wait()
-        time.sleep(chance.uniform(8, 20))
+        time.sleep(chance.uniform(10, 25))
     return made
 
 
 def drive(home: Path, uri: str, run: str, chance: random.Random) -> int:
     """Start and resume a run, and kill its driver or one of its stages now and then; return how many were killed."""
     killed, command = 0, [sys.executable, "-m", "leti_ctl"]
-    for _ in range(6):
-        is_there = open_store(uri).size("runs/killed/spec.json")
-        words = ["resume", "killed"] if is_there else ["submit", "-f", "run.yaml", "--name", "killed"]
+    for _ in range(4):
+        words = (
+            ["resume", "killed"]
+            if is_there(uri, "runs/killed/spec.json")
+            else ["submit", "-f", "run.yaml", "--name", "killed"]
+        )
         with open(home / "drivers.log", "a") as log:
             driver = subprocess.Popen([*command, *words, "--store", uri], cwd=home, stdout=log, stderr=log)
         while not has_ended(driver, chance.uniform(10, 40)):
@@ -105,6 +109,13 @@ def drive(home: Path, uri: str, run: str, chance: random.Random) -> int:
                 os.kill(chance.choice([*stage_processes(run), driver.pid]), signal.SIGKILL)
                 killed += 1
     return killed
+
+
+def is_there(uri: str, key: str) -> bool:
+    """Return whether an object is, however long the server takes to say so."""
+    while True:
+        with suppress(StoreError):
+            return open_store(uri).size(key) is not None
 
 
 def has_ended(process: subprocess.Popen[bytes], seconds: float) -> bool:
