@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import zlib
-from base64 import b64encode
+from base64 import b64decode, b64encode
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -65,7 +66,7 @@ class Multipart:
         begin = lambda: client.create_multipart_upload(**self.where, **how)["UploadId"]  # noqa: E731
         self.where["UploadId"] = self.store.ask(self.key, begin)
         try:
-            self._complete(self._send_all(path, size, moved), size)
+            self._complete(self._send_all(path, size, moved), path, size)
         except BaseException:
             with suppress(Exception):
                 client.abort_multipart_upload(**self.where)
@@ -120,13 +121,37 @@ class Multipart:
         send = lambda: self.store.client.upload_part(**where, Body=body, **how)  # noqa: E731
         return self.store.ask(self.key, send, passing=LOST)
 
-    def _complete(self, pieces: list[Any], size: int) -> None:
+    def _complete(self, pieces: list[Any], path: Path, size: int) -> None:
         try:
             self.store.ask(self.key, lambda: self._send_complete(pieces), passing=LOST)
         except ClientError:
-            # The reply to a completion that succeeded can be lost; the key names its content.
-            if self.store.size(self.key) != size:
+            # The reply to a completion that succeeded can be lost, and then there is no such upload any more.
+            if not self._is_there(pieces, path, size):
                 raise
+
+    def _is_there(self, pieces: list[Any], path: Path, size: int) -> bool:
+        """Whether the object is what was sent: by what the server keeps of its pieces, or else byte for byte."""
+        how: Any = {"ChecksumMode": "ENABLED"} if self.store.sums else {}
+
+        def look() -> Any:
+            # Not HEAD: its refusals carry no body that says why.
+            answer = self.store.client.get_object(Bucket=self.where["Bucket"], Key=self.where["Key"], **how)
+            answer["Body"].close()
+            return answer
+
+        try:
+            found = self.store.ask(self.key, look)
+            if found.get("ContentLength", size) != size:
+                return False
+            said = (found["ETag"].strip('"'), found.get("ChecksumCRC32"))
+            return said[0] == _etag(pieces) or said[1] == _crc32(pieces) or self._is_equal(path)
+        except KeyError:
+            return False
+
+    def _is_equal(self, path: Path) -> bool:
+        """Whether the object's bytes are the file's."""
+        with open(path, "rb") as file:
+            return all(file.read(len(chunk)) == chunk for chunk in self.store.stream(self.key)) and not file.read(1)
 
     def _send_complete(self, pieces: list[Any]) -> Any:
         whole: Any = {"Parts": pieces}
@@ -144,6 +169,26 @@ class Multipart:
         except ClientError as error:
             if retry.code(error) in LOST:
                 raise
+
+
+def _etag(pieces: list[Any]) -> str:
+    """Return the ETag that most servers give an object in pieces: the MD5 of its pieces' MD5s, which are their ETags.
+
+    "" where theirs are something else, as under some kinds of encryption.
+    """
+    tags = [piece["ETag"].strip('"') for piece in pieces]
+    if not all(re.fullmatch("[0-9a-f]{32}", tag) for tag in tags):
+        return ""
+    whole = hashlib.md5(bytes.fromhex("".join(tags)), usedforsecurity=False).hexdigest()
+    return f"{whole}-{len(pieces)}"
+
+
+def _crc32(pieces: list[Any]) -> str:
+    """Return the checksum of a whole in pieces: that of its pieces' checksums; "" where they have none."""
+    if not all("ChecksumCRC32" in piece for piece in pieces):
+        return ""
+    whole = zlib.crc32(b"".join(b64decode(piece["ChecksumCRC32"]) for piece in pieces))
+    return f"{b64encode(whole.to_bytes(4)).decode()}-{len(pieces)}"
 
 
 def unfinished(store: S3Store, prefix: str) -> Iterator[Leftover]:

@@ -99,6 +99,49 @@ def test_a_completion_whose_reply_is_lost_has_succeeded(s3: S3Store, faults: lis
     assert faults[0].times == 0 and s3.size("large") == 2 * PIECE_BYTES
 
 
+GONE = {"status": "404 Not Found", "code": "NoSuchUpload"}
+
+
+@pytest.mark.parametrize("sums", [True, False])
+def test_what_another_left_is_not_taken_for_an_upload_that_is_gone(
+    s3: S3Store, s3_server: S3Server, faults: list[Fault], tmp_path: Path, sums: bool
+) -> None:
+    (tmp_path / "large").write_bytes(os.urandom(PIECE_BYTES + 17))
+    s3_server.put(s3.bucket, "leti/large", os.urandom(PIECE_BYTES + 17))
+    s3.sums = sums
+    faults.append(Fault("POST", "uploadId=", **GONE))
+    s3_server.requests.clear()
+    s3.upload("large", tmp_path / "large")
+    assert sum(line.startswith("PUT") for line in s3_server.requests) == 4  # both pieces again
+    assert b"".join(s3.stream("large")) == (tmp_path / "large").read_bytes()
+
+
+@pytest.mark.parametrize("sums", [True, False])
+def test_an_upload_that_is_gone_since_it_is_complete_is_known_by_what_the_server_keeps(
+    s3: S3Store, s3_server: S3Server, faults: list[Fault], tmp_path: Path, sums: bool
+) -> None:
+    (tmp_path / "large").write_bytes(os.urandom(PIECE_BYTES + 17))
+    s3.sums = sums
+    s3.upload("large", tmp_path / "large")
+    faults.append(Fault("POST", "uploadId=", **GONE))
+    s3_server.requests.clear()
+    s3.upload("large", tmp_path / "large")
+    assert sum(line.startswith("PUT") for line in s3_server.requests) == 2
+    assert sum(line.startswith("GET") for line in s3_server.requests) == 1  # looked at, not read
+
+
+def test_where_the_server_keeps_nothing_of_the_pieces_the_object_is_read(
+    s3: S3Store, s3_server: S3Server, faults: list[Fault], tmp_path: Path
+) -> None:
+    (tmp_path / "large").write_bytes(os.urandom(PIECE_BYTES + 17))
+    s3_server.put(s3.bucket, "leti/large", (tmp_path / "large").read_bytes())
+    faults.append(Fault("POST", "uploadId=", **GONE))
+    s3_server.requests.clear()
+    s3.upload("large", tmp_path / "large")
+    assert sum(line.startswith("PUT") for line in s3_server.requests) == 2
+    assert sum(line.startswith("GET") for line in s3_server.requests) > 1
+
+
 def test_an_upload_that_fails_leaves_no_pieces(s3: S3Store, faults: list[Fault], tmp_path: Path) -> None:
     (tmp_path / "large").write_bytes(os.urandom(2 * PIECE_BYTES))
     faults.append(Fault("PUT", "/large", "403 Forbidden", "AccessDenied", times=9))
