@@ -242,7 +242,7 @@ def test_a_folder_that_cannot_be_listed_is_no_empty_folder(tmp_path: Path) -> No
         ("gs://bucket", "unknown scheme 'gs'"),
         ("file:relative", "write file:///folder"),
         ("~nobody-of-that-name/store", "no home folder"),
-        (__file__, "is a file; name a folder"),
+        pytest.param(__file__, "is a file; name a folder", id="a file"),
     ],
 )
 def test_a_uri_that_is_no_store_is_refused_in_one_line(uri: str, message: str) -> None:
