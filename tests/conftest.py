@@ -89,7 +89,7 @@ def ceph(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ceph]:
     from tests.interop.ceph import PACKAGES, Ceph, missing
 
     if lacking := missing():
-        pytest.skip(f"no {', '.join(lacking)} here; `apt-get install {PACKAGES}`")
+        pytest.skip(f"no {', '.join(lacking)} here; `apt-get install {PACKAGES}`, or set LETI_TEST_STORE")
     with Ceph(tmp_path_factory.mktemp("ceph"), ACCOUNT) as made:
         yield made
 

@@ -162,6 +162,7 @@ class Ceph:
         for process in reversed(self._processes.values()):
             process.kill()
             process.wait()
+        shutil.rmtree(self.folder / "osd")  # the logs stay
 
     def _line(self, line: str) -> list[str]:
         program, *arguments = line.split()
