@@ -163,10 +163,9 @@ class Catalog:
         return sorted([*nameless, *self._spent()])
 
     def _doubted(self) -> Iterator[Ref]:
-        there = Counter(place.ref for key in self.sizes if (place := place_of(key)) and place.part is not None)
-        for ref in {*there, *self.indexes}:
+        for ref in {*self._listed, *self.indexes}:
             count = self.indexes[ref].parts if ref in self.indexes else 0
-            if ref in self._altered or len(self.parts.get(ref, {})) < max(there[ref], count):
+            if ref in self._altered or len(self.parts.get(ref, {})) < max(self._listed[ref], count):
                 yield ref
 
     def _nameless(self) -> list[str]:
@@ -190,6 +189,7 @@ class Catalog:
 
     def _read(self) -> None:
         places = {key: place for key in self.sizes if (place := place_of(key))}
+        self._listed = Counter(place.ref for place in places.values() if place.part is not None)
         with ThreadPoolExecutor(READERS) as pool:
             for key, record in zip(places, pool.map(self._record, places, places.values()), strict=True):
                 ref, part = places[key]
