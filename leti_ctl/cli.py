@@ -108,10 +108,11 @@ def main() -> NoReturn:
 
 
 def _exit_for(error: Exception) -> NoReturn:
-    from stages.contract.errors import LetiError, describe_os_error
+    from stages.contract.errors import LetiError, describe_os_error, describe_shortage
 
     if isinstance(error, OSError):
         error = describe_os_error(error)
+    error = describe_shortage(error) or error
     if not isinstance(error, LetiError):
         raise error
     _exit(type(error).__name__, str(error), error.exit_code)

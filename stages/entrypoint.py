@@ -27,7 +27,7 @@ from types import FrameType
 from typing import Any, NamedTuple, NoReturn
 
 from stages.contract.artifacts import Input, Made, Part, PartRecord, Ref, parse_part
-from stages.contract.errors import LetiError, ResourceError, Stopped, UsageError, describe_os_error
+from stages.contract.errors import LetiError, Stopped, UsageError, describe_os_error, describe_shortage
 from stages.contract.flow import STAGES, StageName, division, outputs
 from stages.contract.logs import attempt_name, kept, log_key
 from stages.contract.packages import lock, lock_key
@@ -214,11 +214,11 @@ def _main(stage: StageName, arguments: argparse.Namespace, run_stage: Work, swee
         _fail(error)
     except OSError as error:
         _fail(describe_os_error(error))
-    except MemoryError:
-        _fail(ResourceError("this process ran out of memory; give it more, or lower the batch sizes, and resume"))
     except KeyboardInterrupt:
         _fail(Stopped("asked to stop; what is committed stays, resume goes on from there"))
     except Exception as bug:
+        if shortage := describe_shortage(bug):
+            _fail(shortage)
         log.exception("%s: %s", type(bug).__name__, bug, extra=_failed(bug))
         sys.exit(LetiError.exit_code)
     sys.exit(0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,10 +15,12 @@ from pydantic import BaseModel, ValidationError
 from stages.contract.errors import ArtifactError
 from stages.contract.records import Record, first_fault
 from stages.contract.run import Run
+from stages.contract.transfer import reread
 
 M = TypeVar("M", bound=BaseModel)
 CHECKSUM = "checksum"
 _RESTORE = "restore it, or delete it and try again"
+_CLAIM = re.compile(r"/control/drivers/\d+\.json$")
 
 
 class Workflow(Record):
@@ -110,27 +113,44 @@ def now() -> str:
 def find(run: Run, key: str, kind: type[M]) -> M | None:
     """Return a control object by its key, or None; `ArtifactError` for one that is cut or damaged."""
     try:
-        document = json.loads(run.store.get(key))
-        checksum = document.pop(CHECKSUM, None)
-        found = kind.model_validate_json(json.dumps(document))
+        return reread(lambda: _read(run, key, kind))
     except KeyError:
         return None
+
+
+def _read(run: Run, key: str, kind: type[M]) -> M:
+    data = run.store.get(key)
+    try:
+        document = json.loads(data)
+        checksum = document.pop(CHECKSUM, None)
+        found = kind.model_validate_json(json.dumps(document))
     except ValidationError as error:
-        raise ArtifactError(f"{key}: {first_fault(error)}; delete it and try again") from error
+        raise ArtifactError(f"{key}: {first_fault(error)}; {_remedy(key)}") from error
     except (ValueError, AttributeError, TypeError) as error:
-        raise ArtifactError(f"{key}: is no JSON object; delete it and try again") from error
+        raise ArtifactError(f"{key}: is no JSON object; {_remedy(key)}") from error
     # Objects of earlier versions have none.
     if checksum not in (None, _digest(document)):
-        raise ArtifactError(f"{key}: is not what was written, its checksum is not its own; delete it and try again")
+        raise ArtifactError(f"{key}: is not what was written, its checksum is not its own; {_remedy(key)}")
     return found
 
 
 def get_named(run: Run, key: str) -> bytes:
     """Return an object whose name holds its SHA-256; `KeyError` for none, `ArtifactError` for other bytes."""
+    return reread(lambda: _read_named(run, key))
+
+
+def _read_named(run: Run, key: str) -> bytes:
     data = run.store.get(key)
     if hashlib.sha256(data).hexdigest() not in key:
         raise ArtifactError(f"{key}: is not what was written; its name holds its SHA-256; {_RESTORE}")
     return data
+
+
+def _remedy(key: str) -> str:
+    """What to do about a bad object. What lies below a claim is a word on it, and would be one on the next of its
+    number."""
+    below = f" and all below {key.removesuffix('.json')}/," if _CLAIM.search(key) else ""
+    return f"delete it{below} and try again"
 
 
 def sealed(record: BaseModel) -> bytes:

@@ -102,6 +102,15 @@ def describe_os_error(error: OSError) -> LetiError:
     return RetryableError(what)
 
 
+def describe_shortage(error: Exception) -> ResourceError | None:
+    """Return what it means where a process was given no memory or no thread, neither an `OSError`; else None."""
+    if isinstance(error, MemoryError):
+        return ResourceError("this process ran out of memory; give it more, or lower the batch sizes, and resume")
+    if isinstance(error, RuntimeError) and "start new thread" in str(error):
+        return ResourceError("no room for another thread; raise the limit on processes (ulimit -u, pids) and resume")
+    return None
+
+
 def first_line(error: BaseException) -> str:
     """Return the first line of what a library said, which is where it says what is wrong."""
     return str(error).partition("\n")[0]

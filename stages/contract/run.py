@@ -15,7 +15,7 @@ from typing import NamedTuple, TypeVar
 from pydantic import ValidationError
 
 from stages.contract.artifacts import ARTIFACTS, DataObject, Index, Input, Made, Part, PartRecord, Ref
-from stages.contract.errors import ArtifactError, NoRun, RetryableError, UsageError
+from stages.contract.errors import ArtifactError, NoRun, ResourceError, RetryableError, UsageError
 from stages.contract.flow import parts_of
 from stages.contract.packages import code_version
 from stages.contract.records import Record, first_fault, read_rows
@@ -29,6 +29,7 @@ from stages.contract.transfer import (
     download,
     fault,
     lines,
+    reread,
     side_by_side,
     unwatched,
     verified,
@@ -84,16 +85,20 @@ class Run:
     @cached_property
     def spec(self) -> RunSpec:
         """The spec the run was made with."""
-        try:
-            return RunSpec.model_validate_json(self._spec_document)
-        except ValidationError as error:
-            raise ArtifactError(f"{self.key(SPEC_KEY)}: {first_fault(error)}; restore the file") from error
+        return reread(self._read_spec)
 
     @cached_property
     def spec_sha256(self) -> str:
         """Digest of the fields that decide rows, as every record of the run has it."""
         _ = self.spec
         return document_digest(json.loads(self._spec_document))
+
+    def _read_spec(self) -> RunSpec:
+        try:
+            return RunSpec.model_validate_json(self._spec_document)
+        except ValidationError as error:
+            self.__dict__.pop("_spec_document")
+            raise ArtifactError(f"{self.key(SPEC_KEY)}: {first_fault(error)}; restore the file") from error
 
     @cached_property
     def _spec_document(self) -> bytes:
@@ -128,13 +133,11 @@ class Run:
 
     def find_part(self, ref: Ref, part: Part) -> PartRecord | None:
         """Return the part's record, or None when it is not committed."""
-        record = self._read_record(ref.part_key(part), PartRecord)
-        return record and self._of(ref, record, ref.part_key(part))
+        return self._read_record(ref, ref.part_key(part), PartRecord)
 
     def find_index(self, ref: Ref) -> Index | None:
         """Return the artifact's index, written now if its last committer died before it did; None without all parts."""
-        index = self._read_record(ref.index_key, Index)
-        return self._of(ref, index, ref.index_key) if index else self._seal(ref, reading=True)
+        return self._read_record(ref, ref.index_key, Index) or self._seal(ref, reading=True)
 
     def get_index(self, ref: Ref) -> Index:
         """Return the artifact's index, or say which parts are missing."""
@@ -225,17 +228,11 @@ class Run:
             raise ArtifactError(f"run {self.name}: part {part} of {ref} is missing; run its stage first")
         return record
 
-    def _read_record(self, key: str, record: type[RecordOf]) -> RecordOf | None:
-        for tries_left in reversed(range(READ_TRIES)):
-            try:
-                found = self._parse(key, self.store.get(self.key(key)), record)
-            except KeyError:
-                return None
-            except ArtifactError:
-                if not tries_left:
-                    raise
-                continue
-            break
+    def _read_record(self, ref: Ref, key: str, record: type[RecordOf]) -> RecordOf | None:
+        try:
+            found = reread(lambda: self._of(ref, self._parse(key, self.store.get(self.key(key)), record), key))
+        except KeyError:
+            return None
         if found.spec_sha256 != self.spec_sha256:
             raise ArtifactError(
                 f"{self.key(key)} was made with spec {found.spec_sha256[:12]}, the run's is {self.spec_sha256[:12]}; "
@@ -278,8 +275,8 @@ class Run:
 
     def _part_records(self, ref: Ref, names: list[str]) -> list[PartRecord]:
         """Return what is committed of the artifact under these keys, in part order."""
-        found = side_by_side(lambda name: self._read_record(name, PartRecord), names, [0] * len(names))
-        return [self._of(ref, record, name) for record, name in zip(found, names, strict=True) if record]
+        found = side_by_side(lambda name: self._read_record(ref, name, PartRecord), names, [0] * len(names))
+        return [record for record in found if record]
 
     def _seal(self, ref: Ref, *, known: str = "", reading: bool = False, by_name: bool = False) -> Index | None:
         """Write the index if every part is there; return the one that stands, or None while parts are missing.
@@ -298,7 +295,7 @@ class Run:
         index = make_index(ref, records)
         try:
             return self._publish_index(ref, index)
-        except (UsageError, OSError):
+        except (UsageError, ResourceError, OSError):
             if not reading:
                 raise
             return index
@@ -306,7 +303,7 @@ class Run:
     def _publish_index(self, ref: Ref, index: Index) -> Index:
         if self.store.put_if_absent(self.key(ref.index_key), index.model_dump_json(indent=2).encode()):
             return index
-        found = self._read_record(ref.index_key, Index)
+        found = self._read_record(ref, ref.index_key, Index)
         if found is not None and found != index:
             raise ArtifactError(
                 f"{self.key(ref.index_key)} is not of the parts that are there: one of them was deleted and came out "

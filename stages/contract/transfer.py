@@ -133,6 +133,17 @@ def fault(item: DataObject, path: Path, moved: Moved = lambda _: None) -> str | 
     return None if sha256 == item.sha256 else _differs(str(path), sha256, item)
 
 
+def reread(read: Callable[[], T]) -> T:
+    """Return what `read` makes of a small object; one that comes altered is read again, since its way may be at fault.
+
+    What is advised about damage, to delete it, must not be said of an object that the store holds as it was written.
+    """
+    for _ in range(READ_TRIES - 1):
+        with suppress(ArtifactError):
+            return read()
+    return read()
+
+
 def digest_file(path: Path) -> tuple[str, int]:
     """Return a file's SHA-256 and size."""
     with open(path, "rb") as file:

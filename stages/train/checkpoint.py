@@ -14,11 +14,13 @@ that does, a reader sees every byte verified, or an error: never other bytes tha
 from __future__ import annotations
 
 import logging
+import re
 import shutil
 import time
 from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -28,11 +30,12 @@ from stages.contract.errors import ArtifactError, StoreError
 from stages.contract.records import StepLog, first_fault, read_rows, write_rows
 from stages.contract.run import Run
 from stages.contract.store import Moved
-from stages.contract.transfer import digest_file, download, side_by_side
+from stages.contract.transfer import digest_file, download, reread, side_by_side
 
 log = logging.getLogger("leti.train")
 RECORD = "checkpoint.json"
 STEPS = "steps.jsonl"
+_STEP = re.compile(r".*/train/step-(\d+)/[^/]+")
 TRIES = 5
 """Checkpoints that may be removed by another trainer while they are read, before that is an error."""
 
@@ -53,7 +56,7 @@ class Checkpoints:
             if not records:
                 return None
             with suppress(KeyError):
-                return self._read(max(records, key=_steps))
+                return reread(partial(self._read, max(records, key=_steps)))
         raise StoreError(f"{self.run.key(self.prefix)}: checkpoints come and go; another process trains this iteration")
 
     def load(self, folder: Path) -> list[StepLog] | None:
@@ -129,7 +132,8 @@ class Checkpoints:
         return found
 
     def _keys(self) -> list[str]:
-        return [key.removeprefix(self.run.key("")) for key in self.run.store.list(self.run.key(self.prefix))]
+        keys = (key.removeprefix(self.run.key("")) for key in self.run.store.list(self.run.key(self.prefix)))
+        return [key for key in keys if _STEP.fullmatch(key)]  # what a person or a file system left there is not ours
 
     def _save_and_remove(self, folder: Path, steps: list[StepLog]) -> None:
         self.save(folder, steps)
@@ -151,4 +155,6 @@ class Checkpoints:
 
 
 def _steps(key: str) -> int:
-    return int(key.rpartition("/")[0].rpartition("step-")[2])
+    found = _STEP.fullmatch(key)
+    assert found
+    return int(found[1])

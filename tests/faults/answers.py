@@ -27,6 +27,12 @@ INSTEAD: dict[str, tuple[int, bytes]] = {
     "request timeout": (400, b"<Error><Code>RequestTimeout</Code><Message>slow</Message></Error>"),
     "redirection": (307, b"<Error><Code>TemporaryRedirect</Code><Message>elsewhere</Message></Error>"),
     "early hints and no more": (103, b""),
+    "success without a body": (200, b""),
+    "no content": (204, b""),
+    "request timeout of a proxy": (408, b""),
+    "status that is none": (999, b""),
+    "signature refused once": (403, b"<Error><Code>SignatureDoesNotMatch</Code><Message>no</Message></Error>"),
+    "time refused once": (403, b"<Error><Code>RequestTimeTooSkewed</Code><Message>no</Message></Error>"),
 }
 """Status and body of an answer in the server's stead; the server never sees the request."""
 
@@ -76,6 +82,25 @@ def _beyond(reply: Reply) -> Reply:
     return reply._replace(status=416, headers={}, body=b"<Error><Code>InvalidRange</Code><Message>no</Message></Error>")
 
 
+def _half(reply: Reply) -> Reply:
+    """As if a range had been asked for, where none was."""
+    if reply.status != 200:
+        return reply
+    headers = {name: value for name, value in reply.headers.items() if not name.lower().startswith("x-amz-checksum")}
+    size = len(reply.body)
+    headers["Content-Range"] = f"bytes 0-{size // 2 - 1}/{size}"
+    return reply._replace(status=206, headers=headers, body=reply.body[: size // 2])
+
+
+def _from_the_start(reply: Reply) -> Reply:
+    size = len(reply.body)
+    return reply._replace(status=206, headers={**reply.headers, "Content-Range": f"bytes 0-{size - 1}/{size}"})
+
+
+def _without_range(reply: Reply) -> Reply:
+    return _without("content-range")(reply)._replace(status=200)
+
+
 def _compressed(reply: Reply) -> Reply:
     return reply._replace(headers={**reply.headers, "Content-Encoding": "gzip"}, body=gzip.compress(reply.body))
 
@@ -122,6 +147,9 @@ OF_READS: dict[str, Change] = {
     "range without numbers": _with(content_range="bytes 0-1/*"),
     "range of nothing": _beyond,
     "object not there yet": _denied,
+    "half where the whole was asked for": _half,
+    "range from the start": _from_the_start,
+    "range as if it were the whole": _without_range,
 }
 """What happens to the reading of an object."""
 OF_LISTS: dict[str, Change] = {
@@ -143,8 +171,21 @@ WAYS = {
     "headers twice": "doubled",
     "byte by byte": "drip",
     "silence": "silence",
+    "half, then silence": "stalls",
+    "in chunks, with trailers": "trailers",
+    "in chunks that break off": "unended",
+    "a length too short by one": "short",
+    "a length too long by one": "lacking",
+    "asked to go on first": "continues",
+    "early hints first": "hints",
+    "lines without returns": "bare",
+    "a header over two lines": "folded",
+    "no HTTP at all": "garbage",
+    "closed as the next request comes": "closes late",
 }
 """How an answer gets on its way."""
+STAYS = ("chunked", "trailers", "doubled", "drip", "short", "continues", "hints", "bare", "folded")
+"""Ways after which the connection is kept."""
 
 
 def write(way: str, head: bytes, headers: list[tuple[str, str]], body: bytes) -> list[bytes]:
@@ -154,6 +195,13 @@ def write(way: str, head: bytes, headers: list[tuple[str, str]], body: bytes) ->
         return [head + _lines([*headers, ("transfer-encoding", "chunked")]) + framed]
     if way == "close-delimited":
         return [head.replace(b"HTTP/1.1", b"HTTP/1.0") + _lines(headers) + body]
+    if way in ("trailers", "unended"):
+        framed = b"".join(b"%x;a=b\r\n%s\r\n" % (len(part), part) for part in _parts(body))
+        end = b"0\r\nx-amz-checksum-crc32: AAAAAA==\r\n\r\n" if way == "trailers" else b""
+        return [head + _lines([*headers, ("transfer-encoding", "chunked")]) + framed + end]
+    if way in ("short", "lacking"):
+        size = max(0, len(body) + (1 if way == "lacking" else -1))
+        return [head + _lines([*headers, ("Content-Length", str(size))]) + body]
     sized = [*headers, ("Content-Length", str(len(body)))]
     if way == "closes":
         return [head + _lines([*sized, ("Connection", "close")]) + body]
@@ -162,11 +210,27 @@ def write(way: str, head: bytes, headers: list[tuple[str, str]], body: bytes) ->
     whole = head + _lines(sized) + body
     if way == "long":
         return [whole + b"and more than was said\r\n"]
+    if way in _BEFORE:
+        return [_BEFORE[way] + whole]
+    if way == "bare":
+        return [(head + _lines(sized)).replace(b"\r\n", b"\n") + body]
+    if way == "folded":
+        return [head + _lines([*sized, ("X-Folded", "over\r\n two lines")]) + body]
+    if way == "garbage":
+        return [b"\x16\x03\x01\x02 what a server of another protocol says\r\n\r\n"]
+    if way == "stalls":
+        return [whole[: len(whole) - max(1, len(body) // 2)]]
     if way == "twice":
         return [whole + whole]
     if way == "drip":
         return [bytes([byte]) for byte in whole[:400]] + [whole[400:]]
     return [whole]
+
+
+_BEFORE = {
+    "continues": b"HTTP/1.1 100 Continue\r\n\r\n" * 2,
+    "hints": b"HTTP/1.1 103 Early Hints\r\nLink: </style.css>\r\n\r\n",
+}
 
 
 def _lines(headers: list[tuple[str, str]]) -> bytes:

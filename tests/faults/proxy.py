@@ -50,7 +50,7 @@ KINDS: dict[str, set[str]] = {
     **dict.fromkeys(answers.WAYS, ANY),
 }
 """Every fault that passes, and the methods it can happen to."""
-COSTLY = {"silence": 0.02}
+COSTLY = {"silence": 0.02, "half, then silence": 0.02}
 """How often those are drawn that cost seconds, beside others."""
 OF_OBJECTS = {"body altered on its way down", *answers.OF_READS}
 OF_LISTS = {"listing that lags", *answers.OF_LISTS}
@@ -349,7 +349,11 @@ class _Handler(BaseHTTPRequestHandler):
             for data in answers.write(way, head, list(reply.headers.items()), body):
                 self.wfile.write(data)
                 self.wfile.flush()
-        if way not in ("chunked", "doubled", "drip"):
+        if way in ("stalls", "closes late"):
+            answers.wait(SILENCE, self._is_left)
+        if way == "closes late":
+            self._reset()
+        if way not in answers.STAYS:
             self.close_connection = True
 
     def _is_left(self) -> bool:

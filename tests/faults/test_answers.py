@@ -11,7 +11,7 @@ import pytest
 from stages.contract.errors import StoreError
 from stages.contract.store.multipart import PIECE_BYTES
 from stages.contract.store.s3 import S3Store
-from tests.faults.proxy import KINDS, FaultyS3, Order
+from tests.faults.proxy import COSTLY, KINDS, FaultyS3, Order
 from tests.s3 import S3Server
 
 SMALL = b"small " * 2000
@@ -56,7 +56,7 @@ def tell_large(store: S3Store, name: str, file: Path) -> None:
 @pytest.mark.parametrize("kind", TOLERANT)
 def test_small_objects_come_and_go_as_ever(s3_server: S3Server, tmp_path: Path, kind: str) -> None:
     (tmp_path / "small").write_bytes(SMALL)
-    step = 12 if kind == "silence" else STRIDE
+    step = 12 if kind in COSTLY else STRIDE
     with FaultyS3(s3_server.url, rate=0) as proxy:
         for number in itertools.count(0, step):
             bucket = s3_server.make_bucket()
@@ -104,7 +104,7 @@ def test_pieces_of_another_ETag_are_refused(s3_server: S3Server, tmp_path: Path)
 def test_one_thing_after_another_changes_nothing(s3_server: S3Server, tmp_path: Path) -> None:
     (tmp_path / "small").write_bytes(SMALL)
     with FaultyS3(s3_server.url, seed=1, rate=0.4) as proxy:
-        proxy.plan.kinds -= {*NEVER_TOLD, "silence"}
+        proxy.plan.kinds -= {*NEVER_TOLD, *COSTLY}
         for _ in range(4):
             store = opened(proxy, s3_server.make_bucket())
             tell_small(store, "small", tmp_path / "small")

@@ -165,11 +165,12 @@ def test_every_error_has_its_code_and_only_retryable_ones_say_retry() -> None:
         assert 0 < kind.exit_code < 256
 
 
-def test_memory_that_ran_out_is_a_resource(run: Run, start: Start) -> None:
-    ended = start("fail", run, ACT_ERROR="MemoryError")
+@pytest.mark.parametrize(("error", "word"), [("MemoryError", "memory"), ("RuntimeError", "another thread")])
+def test_memory_or_threads_that_ran_out_are_a_resource(run: Run, start: Start, error: str, word: str) -> None:
+    ended = start("fail", run, ACT_ERROR=error)
     assert ended.returncode == 73
     assert ended.stderr.count("\n") == 1
-    assert "memory" in ended.stderr
+    assert word in ended.stderr
 
 
 def test_a_bug_shows_its_traceback_and_exits_with_1(run: Run, scratch: Path, start: Start) -> None:

@@ -95,6 +95,7 @@ class Driver:
         self.held: control.Epoch
         self.scratch: Path
         self._stop_checked = time.monotonic()
+        self._interrupted = "interrupted"
 
     def drive(self, bid: control.Bid | None = None) -> None:
         """Run to the end. Raises the failed unit's error, or `Stopped`; `UsageError` when the run is another's."""
@@ -106,12 +107,14 @@ class Driver:
                 finally:
                     self._terminate()
         except KeyboardInterrupt:
-            raise Stopped(f"interrupted; {self._how_to_resume}") from None
+            raise Stopped(f"{self._interrupted}; {self._how_to_resume}") from None
         finally:
             signal.signal(signal.SIGTERM, previous)
 
     def _on_terminate(self, _signal: int, _frame: FrameType | None) -> NoReturn:
-        raise Stopped(f"asked to stop; {self._how_to_resume}")
+        # Not an `Exception`: boto3 takes those for the network's, and asks the store again.
+        self._interrupted = "asked to stop"
+        raise KeyboardInterrupt
 
     @property
     def _how_to_resume(self) -> str:

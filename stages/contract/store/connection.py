@@ -7,11 +7,13 @@ a misread one an object. A connection that an answer was refused on is never use
 
 from __future__ import annotations
 
+import hashlib
 import select
 import socket
 import ssl
 import string
 import sys
+from base64 import b64encode
 from collections.abc import Mapping
 from io import BytesIO
 from typing import NamedTuple, Protocol
@@ -47,6 +49,14 @@ class Answer(NamedTuple):
     headers: Mapping[str, str]
     """By name in lower case."""
     body: bytes
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it is S3's, of a whole object, and its body the one its checksum is of, where it came with one."""
+        if self.status != 200 or "etag" not in self.headers:
+            return False
+        given = self.headers.get("x-amz-checksum-sha256", "-")
+        return "-" in given or given == b64encode(hashlib.sha256(self.body).digest()).decode()
 
 
 class Head(NamedTuple):

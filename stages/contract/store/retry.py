@@ -27,7 +27,7 @@ from botocore.exceptions import (
 from botocore.parsers import ResponseParserError
 from urllib3.exceptions import HTTPError
 
-from stages.contract.errors import StoreError, UsageError
+from stages.contract.errors import ResourceError, StoreError, UsageError
 
 log = logging.getLogger("leti.store")
 T = TypeVar("T")
@@ -83,7 +83,19 @@ not passed on: no range was asked for, or one that is there.
 """
 EXPIRED = ("ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired")
 SKEWED = ("RequestTimeTooSkewed", "RequestExpired")
+DOUBTED = (*SKEWED, "SignatureDoesNotMatch", "InvalidAccessKeyId")
+"""What may be this one request's: signed before the process was stopped for long, or by the clock that another thread
+has corrected meanwhile; altered on its way; with keys that not every server knows yet.
+"""
+DOUBTED_TRIES = 3
+OF_KEYS = ("GetObject", "DeleteObject")
+"""What a missing key fails; of any other request, somebody on the way did not find the server."""
 REFUSED = ("AccessDenied", "403", "InvalidAccessKeyId", "InvalidToken", "SignatureDoesNotMatch", *EXPIRED)
+FULL = ("QuotaExceeded", "XMinioStorageFull", "XMinioAdminBucketQuotaExceeded")
+TAGGED = ("GetObject", "HeadObject", "PutObject", "UploadPart", "CompleteMultipartUpload")
+"""What S3 answers with an ETag, always."""
+LISTS = ("ListObjectsV2", "ListMultipartUploads")
+"""What S3 answers with whether there is more, always: nothing at all is no empty bucket."""
 UNHEARD_OF = ("NotImplemented", "501")
 WRONG_ADDRESS = ("AuthorizationHeaderMalformed", "InvalidBucketName", "PermanentRedirect")
 
@@ -119,7 +131,8 @@ def ask(
             waited = time.monotonic() - started
             is_patient = (is_known or isinstance(error, ClientError)) and not isinstance(error, WrongAnswer)
             is_patient = is_patient and "AWS_MAX_ATTEMPTS" not in os.environ
-            if not may_pass(error) or (attempt + 1 >= tries() and not (is_patient and waited < PATIENCE)):
+            may_help = may_pass(error) or (code(error) in DOUBTED and attempt < DOUBTED_TRIES)
+            if not may_help or (attempt + 1 >= tries() and not (is_patient and waited < PATIENCE)):
                 raise explain(error) from error
             seconds = pause(attempt)
             if waited + seconds >= QUIET:
@@ -144,8 +157,16 @@ def may_pass(error: Exception) -> bool:
     if isinstance(error, ClientError):
         answer: Any = error.response
         status = int(answer.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
-        return code(error) in PASSING_CODES or (status >= 500 and status != 501) or status == 429
+        return code(error) in PASSING_CODES or (status >= 500 and status != 501) or status in (408, 429)
     return isinstance(error, PASSING)
+
+
+def check_success(http_response: Any, parsed: Any, model: Any, **_: Any) -> None:
+    """Take for success only what is: boto3 does so with all that is no error, a word in between and a web page."""
+    status = http_response.status_code
+    sign = "ETag" if model.name in TAGGED else "IsTruncated" if model.name in LISTS else ""
+    if status < 200 or (status < 300 and sign and sign not in parsed):
+        raise WrongAnswer(f"{model.name} was answered {status}, and not by S3: without {sign or 'an end'}")
 
 
 def code(error: Exception) -> str:
@@ -157,7 +178,7 @@ def code(error: Exception) -> str:
 def explain(error: Exception, uri: str, key: str) -> Exception:
     """Return the member of our tree, or the `KeyError`, that says what boto3's error means."""
     name, kind = code(error), type(error).__name__
-    if name in ("NoSuchKey", "404"):
+    if name in ("NoSuchKey", "404") and getattr(error, "operation_name", "") in OF_KEYS:
         return KeyError(key)
     if name == "NoSuchBucket":
         bucket = uri.removeprefix("s3://").partition("/")[0].partition("?")[0]
@@ -169,6 +190,8 @@ def explain(error: Exception, uri: str, key: str) -> Exception:
         return UsageError(f"{text} and resume")
     if name in REFUSED:
         return UsageError(f"store {uri}: {name} on {key!r}; check the credentials and the policy")
+    if name in FULL:
+        return ResourceError(f"store {uri}: {name} on {key!r}; free some room or raise the bucket's quota, and resume")
     if name in UNHEARD_OF:
         text = f"store {uri}: {key}: {line(error)}; the server lacks what is needed: use another store"
         if getattr(error, "operation_name", "") == "PutObject":

@@ -27,7 +27,7 @@ from contextlib import closing, suppress
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 import boto3
 from botocore.config import Config
@@ -36,7 +36,6 @@ from botocore.exceptions import BotoCoreError, ClientError
 from stages.contract.errors import StoreError, UsageError
 from stages.contract.store import gcs, retry
 from stages.contract.store.claims import SUFFIX, Claims
-from stages.contract.store.connection import Answer
 from stages.contract.store.crt import Crt
 from stages.contract.store.listing import Page, page_query, read_page
 from stages.contract.store.multipart import PIECE_BYTES, Multipart, md5, unfinished
@@ -55,8 +54,6 @@ CONNECTIONS = 48
 CONFLICT_TRIES = 5
 LOST = ("PreconditionFailed", "412")
 CONFLICT = ("ConditionalRequestConflict", "409")
-TAGGED = ("GetObject", "HeadObject", "PutObject", "UploadPart", "CompleteMultipartUpload")
-"""What S3 answers with an ETag, always."""
 UNKNOWN_HEADER = ("InvalidArgument", "InvalidRequest", "NotImplemented", "501")
 OPTIONS = {
     "endpoint_url": "http://host:port of an S3-compatible server",
@@ -107,7 +104,7 @@ class S3Store(Store):
     def get(self, key: str) -> bytes:
         full = self._full(key)
         quick = self.wire.send("GET", full, {"x-amz-checksum-mode": "ENABLED"} if self.sums else {}, self.credentials)
-        if quick and _is_intact(quick):
+        if quick and quick.is_whole:
             return quick.body
 
         def read() -> bytes:
@@ -115,6 +112,8 @@ class S3Store(Store):
             self.wire.learn(full)
             with closing(answer["Body"]) as body:
                 refuse_encoded(answer)
+                if "ContentRange" in answer:
+                    raise WrongAnswer("a part came where the whole was asked for")
                 return body.read()
 
         return self.ask(key, read)
@@ -179,13 +178,13 @@ class S3Store(Store):
 
     def size(self, key: str) -> int | None:
         # Not HEAD: its answers carry no body, so a missing bucket would look like a missing key.
-        full = self._full(key)
-        page = self.ask(key, lambda: self.client.list_objects_v2(Bucket=self.bucket, Prefix=full, MaxKeys=1))
-        return next((item["Size"] for item in page.get("Contents", ()) if item["Key"] == full), None)
+        page = self.ask(key, lambda: self._page(check_key(key), {"MaxKeys": 1}))
+        return next((item["Size"] for item in page.get("Contents", ()) if item["Key"] == self._full(key)), None)
 
     def delete(self, key: str) -> None:
-        full = self._full(key)
-        self.ask(key, lambda: self.client.delete_object(Bucket=self.bucket, Key=full))
+        where: Any = {"Bucket": self.bucket, "Key": self._full(key)}
+        with suppress(KeyError):  # what Google says of an object that is not there
+            self.ask(key, lambda: self.client.delete_object(**where))
 
     def leftovers(self, prefix: str) -> Iterator[Leftover]:
         check_prefix(prefix)
@@ -194,8 +193,8 @@ class S3Store(Store):
 
     def discard(self, leftover: Leftover) -> None:
         where: Any = {"Bucket": self.bucket, "Key": self._full(leftover.key), "UploadId": leftover.name}
-        with suppress(KeyError):
-            self.ask(leftover.key, lambda: self.client.abort_multipart_upload(**where))
+        with suppress(ClientError):
+            self.ask(leftover.key, lambda: self.client.abort_multipart_upload(**where), passing=("NoSuchUpload", "404"))
 
     def _crt(self, options: dict[str, str]) -> Crt | None:
         given = options.get("transfer")
@@ -252,7 +251,7 @@ class S3Store(Store):
         self.is_google = dialect == "gcs" or (dialect is None and gcs.is_google(host))
         client.meta.events.register("before-call.s3", _send_at_once)
         client.meta.events.register("after-call.s3", self._check_clock)
-        client.meta.events.register("after-call.s3", _check_success)
+        client.meta.events.register("after-call.s3", retry.check_success)
         client.meta.events.register("before-send.s3", self._sign_by_clock)
         if self.is_google:
 
@@ -277,7 +276,15 @@ class S3Store(Store):
     def ask(self, key: str, send: Callable[[], T], *, passing: tuple[str, ...] = ()) -> T:
         """Return what a request returns, sent again while that may help; errors of a `passing` code stay boto3's."""
         explain = lambda error: retry.explain(error, self.uri, key)  # noqa: E731
-        answer = retry.ask(send, explain, passing=passing, is_known=self.has_answered)
+
+        def sent() -> T:
+            try:
+                return send()
+            except WrongAnswer:
+                self.client.close()  # its connections: on one of them answers and requests are out of step
+                raise
+
+        answer = retry.ask(sent, explain, passing=passing, is_known=self.has_answered)
         self.has_answered = True
         return answer
 
@@ -304,7 +311,10 @@ class S3Store(Store):
         return self.ask(prefix, read)
 
     def _page(self, prefix: str, more: Any) -> Any:
-        return self.client.list_objects_v2(Bucket=self.bucket, Prefix=self.root + prefix, **more)
+        page = self.client.list_objects_v2(Bucket=self.bucket, Prefix=self.root + prefix, **more)
+        if unquote(page.get("Prefix", self.root + prefix)) != unquote(self.root + prefix):
+            raise WrongAnswer("a listing of another prefix")
+        return page
 
     def _verified(self) -> Any:
         return {"ChecksumMode": "ENABLED"} if self.sums else {}
@@ -332,16 +342,21 @@ class S3Store(Store):
         full, hoped = self._full(key), self.sums
 
         def send() -> Any:
-            return self.client.put_object(Bucket=self.bucket, Key=full, Body=data, **self._checksum(data), **more)
+            given = self._checksum(data)
+            answer = self.client.put_object(Bucket=self.bucket, Key=full, Body=data, **given, **more)
+            if (sum := given.get("ChecksumSHA256")) != answer.get("ChecksumSHA256", sum):
+                raise WrongAnswer("the checksum is another: this answers another request")
+            return answer
 
         unknown = UNKNOWN_HEADER if self.sums else ()
+        lost = (*LOST, *CONFLICT) if "IfNoneMatch" in more else ()
         try:
-            answer = self.ask(key, send, passing=(*LOST, *CONFLICT, *unknown))
+            answer = self.ask(key, send, passing=(*lost, *unknown))
         except ClientError as error:
             if retry.code(error) not in unknown:
                 raise
             self.sums = False
-            answer = self.ask(key, send, passing=(*LOST, *CONFLICT))
+            answer = self.ask(key, send, passing=lost)
         self.wire.learn(full)
         if hoped and "ChecksumSHA256" not in answer:
             self._distrust(key, data)
@@ -350,8 +365,10 @@ class S3Store(Store):
     def _distrust(self, key: str, data: bytes) -> None:
         """Give up on SHA-256 checksums: the server has said nothing of the one it was sent. Prove this one object."""
         self.sums = False
-        if b"".join(self.stream(key)) != data:
-            raise StoreError(f"store {self.uri}: {key} is not what was written; try again")
+        with suppress(KeyError):
+            if b"".join(self.stream(key)) == data:
+                return
+        raise StoreError(f"store {self.uri}: {key} is not what was written; try again")
 
     def put(self, key: str, data: bytes, writer: str) -> None:
         """Write a small object over any that is there; `writer` is what `writer` returns of it."""
@@ -372,21 +389,6 @@ class S3Store(Store):
             return self.ask(key, read)
         except KeyError:
             return None
-
-
-def _is_intact(answer: Answer) -> bool:
-    """Whether an answer is S3's, and its body the one its checksum is of, where it came with one of the whole."""
-    if "etag" not in answer.headers:
-        return False
-    given = answer.headers.get("x-amz-checksum-sha256", "-")
-    return "-" in given or given == b64encode(hashlib.sha256(answer.body).digest()).decode()
-
-
-def _check_success(http_response: Any, parsed: Any, model: Any, **_: Any) -> None:
-    """Take for success only what is: boto3 does so with all that is no error, a word in between and a web page."""
-    status = http_response.status_code
-    if status < 200 or (status < 300 and model.name in TAGGED and "ETag" not in parsed):
-        raise WrongAnswer(f"{model.name} was answered {status}, and not by S3: without an ETag")
 
 
 def _send_at_once(params: Any, **_: Any) -> None:

@@ -30,8 +30,6 @@ IDLE = 48
 """Connections kept for the next request."""
 TIMEOUT = 20.0
 """Seconds without a byte, either way."""
-
-
 UNSIGNED = "UNSIGNED-PAYLOAD"
 
 
@@ -89,16 +87,17 @@ class Wire:
         if base is None or credentials is None:
             return None
         request = Request(method, base.path + _quoted(key), query, body.sha256)
-        connection = self._connection(base.scheme, base.netloc)
+        connection, found = self._connection(base.scheme, base.netloc), None
         try:
             signed = self._signed(request, base.netloc, headers, credentials)
             found = connection.exchange(method, f"{request.path}?{query}" if query else request.path, signed, body.data)
         except (OSError, RuntimeError, Garbled, BotoCoreError):
-            found = None  # of them RuntimeError: fresh credentials that have expired
-        if found and len(self._idle) < IDLE:
-            self._idle.append(connection)
-        else:
-            connection.close()
+            pass  # of them RuntimeError: fresh credentials that have expired
+        finally:
+            if found and len(self._idle) < IDLE:
+                self._idle.append(connection)
+            else:
+                connection.close()
         return found if found and found.status in (200, 206) else None
 
     def _connection(self, scheme: str, place: str) -> Connection:

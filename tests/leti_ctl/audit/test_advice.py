@@ -203,8 +203,9 @@ def test_an_amendment_that_is_damaged_gives_way_to_the_one_before(run_folder: Pa
     control.amend(run, run.spec.model_copy(update={"iterations": 3}))
     amendment = run_folder / "control/drivers/0000.json"
     flip(amendment)
-    with pytest.raises(ArtifactError, match=r"drivers/0000.json.*; delete it and try again"):
+    with pytest.raises(ArtifactError, match=r"drivers/0000.json.*; delete it and all below .*drivers/0000/, and"):
         control.current_spec(run)
     amendment.unlink()
+    shutil.rmtree(amendment.with_suffix(""))
     assert control.current_spec(run) == run.spec
     assert json.loads((run_folder / "spec.json").read_text())["iterations"] == 2
