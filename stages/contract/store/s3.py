@@ -178,8 +178,9 @@ class S3Store(Store):
 
     def size(self, key: str) -> int | None:
         # Not HEAD: its answers carry no body, so a missing bucket would look like a missing key.
-        page = self.ask(key, lambda: self._page(check_key(key), {"MaxKeys": 1}))
-        return next((item["Size"] for item in page.get("Contents", ()) if item["Key"] == self._full(key)), None)
+        full = self._full(key)
+        page = self.ask(key, lambda: self._page(key, {"MaxKeys": 1}))
+        return next((item["Size"] for item in page.get("Contents", ()) if item["Key"] == full), None)
 
     def delete(self, key: str) -> None:
         where: Any = {"Bucket": self.bucket, "Key": self._full(key)}
