@@ -323,10 +323,8 @@ class S3Store(Store):
     def _checksum(self, data: bytes) -> Any:
         """Return the parameters by which the server verifies a body."""
         if self.sums:
-            return {
-                "ChecksumAlgorithm": "SHA256",
-                "ChecksumSHA256": b64encode(hashlib.sha256(data).digest()).decode(),
-            }
+            digest = b64encode(hashlib.sha256(data).digest()).decode()
+            return {"ChecksumAlgorithm": "SHA256", "ChecksumSHA256": digest}
         return md5(data)
 
     def _put_quickly(self, key: str, data: bytes) -> bool:
