@@ -20,7 +20,7 @@ STRIDE = 1 if os.environ.get("LETI_EVERY_REQUEST") else 5
 NEVER_TOLD = {"listing that lags", "body altered on its way down", "listing of another prefix"}
 """Nothing in the answer tells of them; what is read is held against lineage, which this test has none of."""
 NEVER_LARGE = {"another ETag", "object not there yet", "range as if it were the whole"}
-"""The first is refused (below); the others are answers that `stages.contract.transfer` asks for again, no store does."""
+"""The first is refused (below); the others `stages.contract.transfer` asks for again, no store does."""
 TOLERANT = sorted(KINDS.keys() - NEVER_TOLD)
 
 

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -126,10 +127,14 @@ def test_a_local_driver_that_loses_the_run_ends_its_units_and_leaves_the_rest_al
 
 
 class Impatient(Progress):
-    """Asks the driver to stop as soon as it has started a unit."""
+    """Asks the driver to stop as soon as it has started a unit, while it is in a library that mistakes exceptions.
+
+    boto3 is one: it takes whatever comes while it waits for the network's fault, and so is asked again.
+    """
 
     def started(self, unit: Unit, attempt: int) -> None:
-        signal.raise_signal(signal.SIGTERM)
+        with suppress(Exception):
+            signal.raise_signal(signal.SIGTERM)
 
 
 @pytest.mark.slow
