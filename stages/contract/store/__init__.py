@@ -5,7 +5,8 @@
 | `verbs` | the interface: two kinds of write, a stream, a listing; what a key may be |
 | `address` | URIs of stores and of what lies in them |
 | `folder` | a folder of this machine |
-| `s3` | a bucket, by boto3, which is imported when one is asked for |
+| `s3` | a bucket; with boto3, which is imported when one is asked for |
+| `options`, `client` | what its address says, and the boto3 client that follows from it |
 | `gcs`, `claims` | writing only what is not there: on Google's servers, and on those that have no condition for it |
 | `versions` | noticing a server that forgets its condition in a bucket with versions |
 | `multipart`, `pieces`, `crt` | large objects in, large objects out, and both by the AWS Common Runtime |

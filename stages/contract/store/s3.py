@@ -1,4 +1,4 @@
-"""Objects in S3 and what speaks its language: AWS, Google Cloud Storage, MinIO, Ceph. The home of boto3.
+"""Objects in S3 and what speaks its language: AWS, Google Cloud Storage, MinIO, Ceph.
 
 Integrity. Every body that is written carries one of S3's additional checksums, which the server verifies before it
 takes the object or piece: SHA-256 where the object goes up whole, which is verified with it again when it is read;
@@ -17,37 +17,34 @@ by waiting for one another (see `claims.py`), and no listing shows their claims.
 from __future__ import annotations
 
 import hashlib
-import os
 import secrets
-import threading
 import time
 from base64 import b64encode
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
-from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import unquote
 
-import boto3
-from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import ClientError
 
-from stages.contract.errors import StoreError, UsageError
-from stages.contract.store import gcs, retry
+from stages.contract.errors import StoreError
+from stages.contract.store import retry
 from stages.contract.store.claims import SUFFIX, Claims
+from stages.contract.store.client import connect
 from stages.contract.store.crt import Crt
 from stages.contract.store.listing import Page, page_query, read_page
 from stages.contract.store.multipart import PIECE_BYTES, Multipart, md5, unfinished
+from stages.contract.store.options import parse
 from stages.contract.store.pieces import Ranged, refuse_encoded
 from stages.contract.store.retry import WrongAnswer
-from stages.contract.store.signing import Clock, sign_again
-from stages.contract.store.verbs import CHUNK_BYTES, Entry, Leftover, Moved, Store, check_key, check_prefix
+from stages.contract.store.signing import Clock
+from stages.contract.store.verbs import Entry, Leftover, Moved, Store, check_key, check_prefix
 from stages.contract.store.versions import Versions
-from stages.contract.store.wire import TIMEOUT, Body, Wire
+from stages.contract.store.wire import Body, Wire
 
 if TYPE_CHECKING:
-    from mypy_boto3_s3.client import S3Client
+    pass
 
 T = TypeVar("T")
 CONNECTIONS = 48
@@ -55,46 +52,29 @@ CONFLICT_TRIES = 5
 LOST = ("PreconditionFailed", "412")
 CONFLICT = ("ConditionalRequestConflict", "409")
 UNKNOWN_HEADER = ("InvalidArgument", "InvalidRequest", "NotImplemented", "501")
-OPTIONS = {
-    "endpoint_url": "http://host:port of an S3-compatible server",
-    "addressing": "path or virtual: where the bucket's name goes; left out, boto3 decides",
-    "profile": "a profile of the AWS configuration",
-    "region": "the bucket's region",
-    "dialect": "aws or gcs; left out, the endpoint's host decides",
-    "settle": "seconds; for a server without conditional writes, see `claims`",
-    "transfer": "crt: large objects by the AWS Common Runtime",
-    "timeout": "seconds without a byte after which a request is sent again; 20",
-}
-
-_CONNECTING = threading.Lock()
-"""Clients are thread-safe; making one from boto3's shared session is not."""
 
 
 class S3Store(Store):
     """A bucket prefix. Credentials, region, profile and endpoint are found the way boto3 finds them.
 
     `s3://bucket/prefix?endpoint_url=http://host:port&addressing=path` says in the URI what is not in the environment;
-    `OPTIONS` lists what can be said.
+    `options.OPTIONS` lists what can be said.
     """
 
     def __init__(self, uri: str) -> None:
-        parts = urlsplit(uri)
-        self.uri = uri
-        self.bucket, self.prefix = parts.netloc, parts.path.strip("/")
-        self.root = f"{self.prefix}/" if self.prefix else ""
-        options = {name: values[-1] for name, values in parse_qs(parts.query, keep_blank_values=True).items()}
-        if parts.fragment or set(options) - set(OPTIONS):
-            raise UsageError(f"store {uri!r}: the options are {', '.join(OPTIONS)}; drop the rest")
-        self.timeout = self._seconds("timeout", options.get("timeout", f"{TIMEOUT}"))
+        options = parse(uri)
+        self.uri, self.bucket, self.root = uri, options.bucket, options.root
         self.clock = Clock()
-        self.client = self._connect(options)
+        connection = connect(options, self.clock)
+        self.client, self.session, self.credentials = connection.client, connection.session, connection.credentials
+        self.is_google = connection.is_google
         self.sums = not self.is_google
         """Whether the server is known or hoped to verify additional checksums."""
-        self.claims = Claims(self, self._seconds("settle", options["settle"])) if "settle" in options else None
+        self.claims = Claims(self, options.settle) if options.settle else None
         self.versions = Versions(self)
         self.has_answered = False
-        self.wire = Wire(self.clock, self.timeout)
-        self.crt = self._crt(options)
+        self.wire = Wire(self.clock, options.timeout)
+        self.crt = Crt(self) if options.transfer else None
         for name in ("GetObject", "PutObject"):
             self.client.meta.events.register(f"before-send.s3.{name}", self.wire.watch)
 
@@ -196,83 +176,6 @@ class S3Store(Store):
         where: Any = {"Bucket": self.bucket, "Key": self._full(leftover.key), "UploadId": leftover.name}
         with suppress(ClientError):
             self.ask(leftover.key, lambda: self.client.abort_multipart_upload(**where), passing=("NoSuchUpload", "404"))
-
-    def _crt(self, options: dict[str, str]) -> Crt | None:
-        given = options.get("transfer")
-        if given not in (None, "crt"):
-            raise UsageError(f"store {self.uri}: transfer {given!r}; write crt, or leave it out")
-        return Crt(self) if given else None
-
-    def _seconds(self, name: str, given: str) -> float:
-        try:
-            seconds = float(given)
-        except ValueError:
-            seconds = 0.0
-        if not 0 < seconds <= 3600:
-            raise UsageError(f"store {self.uri}: {name} {given!r}; write seconds, such as {name}=10")
-        return seconds
-
-    def _connect(self, options: dict[str, str]) -> S3Client:
-        style: Any = {"payload_signing_enabled": False, "addressing_style": options.get("addressing", "auto")}
-        config = Config(
-            connect_timeout=min(10.0, self.timeout),
-            read_timeout=self.timeout,
-            max_pool_connections=CONNECTIONS,
-            tcp_keepalive=True,
-            # Requests are repeated here, bodies included; boto3 would repeat those without a body only.
-            retries={"total_max_attempts": 1, "mode": "standard"},
-            request_checksum_calculation="when_required",
-            response_checksum_validation="when_required",
-            # The checksum header is signed and vouches for the body; to sign the body itself hashes it twice.
-            s3=style,
-        )
-        try:
-            with _CONNECTING:
-                profile = options.get("profile")
-                if profile is None and boto3.DEFAULT_SESSION is None:
-                    boto3.setup_default_session()
-                session = boto3.Session(profile_name=profile) if profile else boto3.DEFAULT_SESSION
-                assert session is not None
-                client = session.client(
-                    "s3", config=config, endpoint_url=options.get("endpoint_url"), region_name=options.get("region")
-                )
-                self.credentials: Any = session.get_credentials()
-                self.session: Any = session._session  # botocore's
-                self._learn_dialect(client, options)
-                return client
-        except (BotoCoreError, ValueError) as error:
-            text = f"store {self.uri}: {retry.line(error)}; correct the endpoint or the AWS settings"
-            raise UsageError(text) from error
-
-    def _learn_dialect(self, client: S3Client, options: dict[str, str]) -> None:
-        dialect = options.get("dialect")
-        if dialect not in (None, "aws", "gcs"):
-            raise UsageError(f"store {self.uri}: dialect {dialect!r}; write aws or gcs")
-        host = urlsplit(client.meta.endpoint_url).hostname or ""
-        self.is_google = dialect == "gcs" or (dialect is None and gcs.is_google(host))
-        client.meta.events.register("before-call.s3", _send_at_once)
-        client.meta.events.register("after-call.s3", self._check_clock)
-        client.meta.events.register("after-call.s3", retry.check_success)
-        client.meta.events.register("before-send.s3", self._sign_by_clock)
-        if self.is_google:
-
-            def to_google(request: Any, **_: Any) -> None:
-                if self.credentials is not None:
-                    keys = self.credentials.get_frozen_credentials()
-                    gcs.translate(request, keys.access_key, keys.secret_key)
-
-            client.meta.events.register("before-send.s3.PutObject", to_google)
-
-    def _check_clock(self, http_response: Any, parsed: Any, **_: Any) -> None:
-        """Ask again by the server's clock where it refuses this machine's."""
-        if parsed.get("Error", {}).get("Code") in retry.SKEWED and self.clock.learn(
-            http_response.headers.get("Date", "")
-        ):
-            raise WrongAnswer("the server's clock is another")
-
-    def _sign_by_clock(self, request: Any, **_: Any) -> None:
-        if self.clock.ahead and self.credentials is not None:
-            sign_again(request, self.credentials.get_frozen_credentials(), self.clock.stamp())
 
     def ask(self, key: str, send: Callable[[], T], *, passing: tuple[str, ...] = ()) -> T:
         """Return what a request returns, sent again while that may help; errors of a `passing` code stay boto3's."""
@@ -388,12 +291,3 @@ class S3Store(Store):
             return self.ask(key, read)
         except KeyError:
             return None
-
-
-def _send_at_once(params: Any, **_: Any) -> None:
-    """Do not ask the server whether it will take a small body: that costs a round trip, and saves nothing."""
-    body = params.get("body")
-    if isinstance(body, BytesIO) and body.seek(0, os.SEEK_END) <= CHUNK_BYTES:
-        params["headers"].pop("Expect", None)
-    if isinstance(body, BytesIO):
-        body.seek(0)
