@@ -10,7 +10,7 @@
 | `gcs`, `claims` | writing only what is not there: on Google's servers, and on those that have no condition for it |
 | `versions` | noticing a server that forgets its condition in a bucket with versions |
 | `multipart`, `pieces`, `crt` | large objects in, large objects out, and both by the AWS Common Runtime |
-| `wire`, `signing`, `listing` | small objects and listings without boto3's machinery |
+| `wire`, `connection`, `signing`, `listing` | small objects and listings without boto3's machinery |
 | `retry` | which faults another try may cure, how long to wait, what to tell the user |
 """
 
