@@ -121,6 +121,8 @@ class S3Server:
             return _refuse(start_response, *fault)
         if altered := _altered(environ):
             return _refuse(start_response, "400 Bad Request", altered)
+        if _asks_for_a_lost_upload(environ):
+            return _refuse(start_response, "404 Not Found", "NoSuchUpload")
         # moto looks whether the key exists and then writes; S3 does both at once.
         with self._lock:
             return list(self._moto(environ, start_response))
@@ -129,6 +131,14 @@ class S3Server:
 def _refuse(start_response: Callable[..., Any], status: str, code: str) -> list[bytes]:
     start_response(status, [("Content-Type", "application/xml")])
     return [f"<Error><Code>{code}</Code><Message>ordered by a test</Message></Error>".encode()]
+
+
+def _asks_for_a_lost_upload(environ: dict[str, Any]) -> bool:
+    """Say whether the request is of an upload that is not there, which moto answers with a fault of its own."""
+    wanted = parse_qs(environ["QUERY_STRING"]).get("uploadId")
+    bucket = environ["PATH_INFO"].strip("/").partition("/")[0]
+    known = s3_backends[DEFAULT_ACCOUNT_ID]["aws"].buckets.get(bucket)
+    return bool(wanted) and known is not None and wanted[0] not in known.multiparts
 
 
 def _altered(environ: dict[str, Any]) -> str | None:

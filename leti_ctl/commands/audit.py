@@ -39,8 +39,9 @@ def audit(run: str, deep: bool, percent: float, expect: str | None, store_uri: s
     and what was found, causes first, and after all of them what repairs the run. Warnings (garbage of killed writers,
     work not done yet) leave a run clean.
 
-    The digest it prints pins the run. Note it where the store's writers cannot change it: of a forger who makes every
-    record fit again --deep and --re-execute 100 find what follows from something else, and --expect finds all.
+    The digest it prints pins the run: noted where the store's writers cannot change it, --expect finds any later
+    change, even by somebody who made all records agree. Without it, --deep and --re-execute 100 find what contradicts
+    its sources.
     """
     import json
     import sys

@@ -288,7 +288,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(_error(503, "ServiceUnavailable"))
             return
         if kind == LOST_UPLOAD:
-            proxy.forward("DELETE", re.sub(r"partNumber=\d+&", "", self.path), headers, b"")
+            empty = {name: value for name, value in headers.items() if name.lower() != "content-length"}
+            proxy.forward("DELETE", re.sub(r"partNumber=\d+&", "", self.path), empty, b"")
         reply = proxy.forward(*request)
         if kind == "delivered twice":
             reply = proxy.forward(*request)
