@@ -69,12 +69,19 @@ def isolated_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[N
 
 
 @pytest.fixture(scope="session")
-def s3_server() -> Iterator[S3Server]:
+def shared_s3() -> Iterator[S3Server]:
     """moto's S3 behind real HTTP on a free loopback port; imported here because moto takes a second."""
     from tests.s3 import S3Server
 
     with S3Server() as server:
         yield server
+
+
+@pytest.fixture
+def s3_server(shared_s3: S3Server) -> Iterator[S3Server]:
+    """The same, without what a test before made of it: faults that nobody met, another server's ways."""
+    yield shared_s3
+    shared_s3.reset()
 
 
 @pytest.fixture

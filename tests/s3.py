@@ -73,6 +73,12 @@ class S3Server:
         self._thread.join()
         self._server.server_close()
 
+    def reset(self) -> None:
+        """Do as a new server does, but for the buckets that are there."""
+        self.requests, self.faults = [], []
+        self.conditional = self.checksums = True
+        self.ceph = self.google = False
+
     def make_bucket(self, *, is_versioned: bool = False) -> str:
         """Return the name of a new, empty bucket, made past HTTP."""
         name = f"bucket-{next(self._names)}"

@@ -25,7 +25,7 @@ from stages.contract.artifacts import Ref, parse_ref
 from stages.contract.flow import parse_origin
 from stages.contract.run import SPEC_KEY
 from stages.contract.store import address
-from stages.contract.transfer import digest_file
+from stages.contract.transfer import digest_file, settled
 
 PROVENANCE = "provenance.json"
 STATEMENT = "https://in-toto.io/Statement/v1"
@@ -80,7 +80,12 @@ def statement(ledger: Ledger, iteration: int, folder: Path) -> dict[str, Any]:
 def _dependencies(ledger: Ledger, ref: Ref) -> Iterator[Descriptor]:
     """Yield the spec, the objects that the stage read, then what lies outside of the store."""
     run = ledger.run
-    yield _descriptor(SPEC_KEY, run.key(SPEC_KEY), hashlib.sha256(run.store.get(run.key(SPEC_KEY))).hexdigest(), ledger)
+    yield _descriptor(
+        SPEC_KEY,
+        run.key(SPEC_KEY),
+        hashlib.sha256(settled(lambda: run.store.get(run.key(SPEC_KEY)))).hexdigest(),
+        ledger,
+    )
     for each in ledger.need(ref).records[0].inputs:
         origin, named = parse_origin(each.ref), parse_ref(each.ref)
         if origin:

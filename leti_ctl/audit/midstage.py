@@ -15,7 +15,7 @@ from leti_ctl.inventory.catalog import UNREADABLE, Catalog
 from leti_ctl.inventory.finding import Finding
 from stages.contract.artifacts import MidStage, Ref
 from stages.contract.records import StepLog, first_fault
-from stages.contract.transfer import lines
+from stages.contract.transfer import lines, reread
 
 _RECORD = re.compile(r"(?P<home>iterations/(?P<iteration>\d{4,})/train/step-(?P<steps>\d{6,}))/checkpoint\.json")
 LOG = "-steps.jsonl"
@@ -40,7 +40,9 @@ def check(reader: Reader, key: str) -> None:
 def _record(reader: Reader, key: str) -> MidStage | None:
     run = reader.catalog.run
     try:
-        record = MidStage.model_validate_json(run.store.get(run.key(key)))
+        record = reread(
+            lambda: MidStage.model_validate_json(run.store.get(run.key(key))), MidStage.is_intact, (ValidationError,)
+        )
     except ValidationError as error:
         reader.note("record", key, "the record of a mid-stage checkpoint", first_fault(error))
         return None

@@ -6,6 +6,7 @@ import hashlib
 import tempfile
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
+from itertools import chain
 from typing import IO, TypeVar
 
 from pydantic import ValidationError
@@ -14,7 +15,7 @@ from leti_ctl.inventory.catalog import UNREADABLE, Catalog
 from leti_ctl.inventory.finding import Finding
 from stages.contract.artifacts import DataObject, Ref
 from stages.contract.records import Record, first_fault
-from stages.contract.transfer import READ_TRIES, SMALL_BYTES, digest_of, lines
+from stages.contract.transfer import SMALL_BYTES, digest_of, lines, reread
 
 R = TypeVar("R", bound=Record)
 SPOOL_BYTES = 8 << 20
@@ -87,7 +88,13 @@ class Reader:
             self.note("checksum", item.key, f"SHA-256 {item.sha256[:16]}", found[:16])
 
     def _stream(self, item: DataObject) -> Iterator[bytes]:
-        return self.catalog.run.store.stream(self.catalog.run.key(item.key))
+        return reread(lambda: self._begun(item), faults=(KeyError,))
+
+    def _begun(self, item: DataObject) -> Iterator[bytes]:
+        """Return an object's chunks when the first is there; `KeyError` when the object is not."""
+        chunks = self.catalog.run.store.stream(self.catalog.run.key(item.key))
+        first = next(chunks, b"")
+        return chain((first,), chunks)
 
     def _pieces(self, item: DataObject) -> Generator[bytes, None, str]:
         """Yield a large object and return its SHA-256, taken again where it is wrong: the fault may be the way's."""
@@ -101,12 +108,12 @@ class Reader:
 
     def _whole(self, item: DataObject) -> Generator[bytes, None, str]:
         """Yield a small object whole and return its SHA-256; one that came altered is read again first."""
-        found, data = "", b""
-        for _ in range(READ_TRIES):
+
+        def read() -> tuple[str, bytes]:
             data = self.catalog.run.store.get(self.catalog.run.key(item.key))
-            found = hashlib.sha256(data).hexdigest()
-            if found == item.sha256:
-                break
+            return hashlib.sha256(data).hexdigest(), data
+
+        found, data = reread(read, lambda each: each[0] == item.sha256, (KeyError,))
         self.bytes += len(data)
         yield data
         return found

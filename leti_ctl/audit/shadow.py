@@ -12,11 +12,12 @@ from pathlib import Path
 
 from leti_ctl.inventory.catalog import Catalog
 from leti_ctl.pipeline import Unit
-from stages.contract.artifacts import Part, PartRecord, Ref
+from stages.contract.artifacts import DataObject, Part, PartRecord, Ref
 from stages.contract.errors import LetiError
 from stages.contract.records import Record, write_rows
 from stages.contract.run import SPEC_KEY, Commit, Run
 from stages.contract.store import LocalStore
+from stages.contract.transfer import digest_file, reread, settled
 
 
 class Shadow:
@@ -31,7 +32,7 @@ class Shadow:
         """Copy an artifact's records, and those of its objects whose keys end so."""
         for item in self.catalog.objects(ref):
             if item.key.endswith(suffixes):
-                self._stream(item.key)
+                self._stream(item)
         for number, record in self.catalog.parts.get(ref, {}).items():
             self._put(ref.part_key(Part(number, record.parts)))
         self._put(ref.index_key)
@@ -61,13 +62,18 @@ class Shadow:
             raise error
 
     def _put(self, key: str) -> None:
-        self.run.store.put_if_absent(self.run.key(key), self.source.store.get(self.source.key(key)))
+        self.run.store.put_if_absent(self.run.key(key), settled(lambda: self.source.store.get(self.source.key(key))))
 
-    def _stream(self, key: str) -> None:
+    def _stream(self, item: DataObject) -> None:
         path = self.folder / "object"
-        with open(path, "wb") as file:
-            file.writelines(self.source.store.stream(self.source.key(key)))
-        self.run.store.upload(self.run.key(key), path)
+
+        def read() -> str:
+            with open(path, "wb") as file:
+                file.writelines(self.source.store.stream(self.source.key(item.key)))
+            return digest_file(path)[0]
+
+        reread(read, lambda sha256: sha256 == item.sha256, (KeyError,))
+        self.run.store.upload(self.run.key(item.key), path)
 
 
 @contextmanager

@@ -23,6 +23,7 @@ from stages.contract.artifacts import Index, Part, PartRecord, Ref, find_ref, pa
 from stages.contract.errors import LetiError, UsageError
 from stages.contract.records import first_fault
 from stages.contract.run import Run
+from stages.contract.transfer import reread, settled
 
 R = TypeVar("R", PartRecord, Index)
 WORDS = {PartRecord: "a part record", Index: "an index"}
@@ -91,7 +92,7 @@ class Catalog:
         """Return a small object of the run; None, and once a finding, where it cannot be read."""
         if key not in self._documents:
             try:
-                self._documents[key] = self.run.store.get(self.run.key(key))
+                self._documents[key] = settled(lambda: self.run.store.get(self.run.key(key)))
             except UNREADABLE as error:
                 self._documents[key] = None
                 self.findings.append(Finding.unread(key, error, "existence", "an object that can be read"))
@@ -199,20 +200,21 @@ class Catalog:
                     self.indexes[ref] = record
 
     def _record(self, key: str, place: Place) -> PartRecord | Index | None:
-        if place.part is None:
-            index = self._parsed(key, Index)
-            return index if index and self._belongs(key, place, Place(index.ref, None)) else None
-        record = self._parsed(key, PartRecord)
-        return record if record and self._belongs(key, place, Place(record.ref, record.position)) else None
+        record = self._parsed(key, Index) if place.part is None else self._parsed(key, PartRecord)
+        return record if record and self._belongs(key, place, _named(record)) else None
 
     def _parsed(self, key: str, kind: type[R]) -> R | None:
+        def read() -> tuple[str, Parsed[R]]:
+            data = self.run.store.get(self.run.key(key))
+            return hashlib.sha256(data).hexdigest(), parse(data, kind)
+
         try:
             # A large record takes several times what is kept of it, so one at a time.
             with self._large if self.sizes[key] > LARGE_RECORD else nullcontext():
-                data = self.run.store.get(self.run.key(key))
+                sha256, parsed = reread(read, lambda found: _is_good(found[1], key), (KeyError, ValidationError))
                 if kind is PartRecord:
-                    self.written[key] = hashlib.sha256(data).hexdigest()
-                return self._kept(key, parse(data, kind))
+                    self.written[key] = sha256
+                return self._kept(key, parsed)
         except KeyError:
             self.findings.append(Finding("existence", key, "the object that was listed", "nothing"))
         except ValidationError as error:
@@ -263,6 +265,16 @@ def place_of(key: str) -> Place | None:
         return None
     named = parse_ref(found["prefix"])
     return Place(named[0], part) if named and named[1] is None else None
+
+
+def _named(record: PartRecord | Index) -> Place:
+    """Return the place that a record says it has."""
+    return Place(record.ref, record.position if isinstance(record, PartRecord) else None)
+
+
+def _is_good(parsed: Parsed[R], key: str) -> bool:
+    """Whether it is a record as it was written, and the one that was asked for."""
+    return parsed.is_intact and _named(parsed.record) == place_of(key)
 
 
 def _spell(place: Place) -> str:

@@ -20,7 +20,7 @@ from stages.contract.artifacts import DataObject, Index, Part, PartRecord, Ref, 
 from stages.contract.errors import ArtifactError
 from stages.contract.records import first_fault
 from stages.contract.run import SPEC_CHECKSUM_KEY, SPEC_KEY, Run
-from stages.contract.transfer import READ_TRIES, side_by_side
+from stages.contract.transfer import reread, settled, side_by_side
 
 R = TypeVar("R", PartRecord, Index)
 
@@ -117,9 +117,9 @@ class Ledger:
 
     def _check_spec(self) -> None:
         run = self.run
-        actual = hashlib.sha256(run.store.get(run.key(SPEC_KEY))).hexdigest() if run.spec else ""
+        actual = hashlib.sha256(settled(lambda: run.store.get(run.key(SPEC_KEY)))).hexdigest() if run.spec else ""
         try:
-            written = run.store.get(run.key(SPEC_CHECKSUM_KEY)).decode(errors="replace")
+            written = settled(lambda: run.store.get(run.key(SPEC_CHECKSUM_KEY))).decode(errors="replace")
         except KeyError:
             return
         if written != actual:
@@ -147,15 +147,16 @@ class Ledger:
         return record
 
     def _parsed(self, key: str, kind: type[R]) -> R | None:
-        fault = "nothing"
-        for _ in range(READ_TRIES):
-            try:
-                record = kind.model_validate_json(self.run.store.get(self.run.key(key)))
-            except KeyError:
-                continue
-            except ValidationError as error:
-                fault = first_fault(error)
-                continue
+        def read() -> R:
+            return kind.model_validate_json(self.run.store.get(self.run.key(key)))
+
+        try:
+            record = reread(read, lambda found: found.is_intact() and found.key == key, (KeyError, ValidationError))
+        except KeyError:
+            fault = "nothing"
+        except ValidationError as error:
+            fault = first_fault(error)
+        else:
             if record.is_intact():
                 return record
             fault = "another" if record.checksum else "none"

@@ -133,15 +133,32 @@ def fault(item: DataObject, path: Path, moved: Moved = lambda _: None) -> str | 
     return None if sha256 == item.sha256 else _differs(str(path), sha256, item)
 
 
-def reread(read: Callable[[], T]) -> T:
+def reread(
+    read: Callable[[], T],
+    is_good: Callable[[T], bool] = lambda _: True,
+    faults: tuple[type[Exception], ...] = (ArtifactError,),
+) -> T:
     """Return what `read` makes of a small object; one that comes altered is read again, since its way may be at fault.
 
     What is advised about damage, to delete it, must not be said of an object that the store holds as it was written.
+    The last try's result is returned, and its error raised, whatever it is.
     """
     for _ in range(READ_TRIES - 1):
-        with suppress(ArtifactError):
-            return read()
+        with suppress(*faults):
+            if is_good(found := read()):
+                return found
     return read()
+
+
+def settled(read: Callable[[], bytes]) -> bytes:
+    """Return a small object that is listed and has no checksum of its own, as two reads gave it alike."""
+    seen: list[bytes] = []
+
+    def is_known(data: bytes) -> bool:
+        seen.append(hashlib.sha256(data).digest())
+        return seen[-1] in seen[:-1]
+
+    return reread(read, is_known, (KeyError,))
 
 
 def digest_file(path: Path) -> tuple[str, int]:

@@ -32,9 +32,8 @@ def s3(s3_uri: str) -> Iterator[S3Store]:
 
 
 @pytest.fixture
-def faults(s3_server: S3Server) -> Iterator[list[Fault]]:
-    yield s3_server.faults
-    s3_server.faults.clear()
+def faults(s3_server: S3Server) -> list[Fault]:
+    return s3_server.faults
 
 
 @pytest.mark.parametrize(

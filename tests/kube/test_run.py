@@ -66,21 +66,21 @@ def calm(workplace: Path) -> Run:
 
 
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory, s3_server: S3Server) -> Iterator[FakeCluster]:
+def cluster(tmp_path_factory: pytest.TempPathFactory, shared_s3: S3Server) -> Iterator[FakeCluster]:
     """A cluster installed with the committed manifests, whose store is moto's."""
     mine = pytest.MonkeyPatch()
     with FakeCluster(tmp_path_factory.mktemp("cluster")) as made:
         made.kubectl("apply", "-k", str(ROOT / "manifests" / "overlays" / "kind"))
-        made.put_settings("leti-store", AWS_ENDPOINT_URL_S3=s3_server.url, AWS_DEFAULT_REGION="us-east-1")
+        made.put_settings("leti-store", AWS_ENDPOINT_URL_S3=shared_s3.url, AWS_DEFAULT_REGION="us-east-1")
         mine.setenv("KUBECONFIG", str(made.kubeconfig))
-        mine.setenv("AWS_ENDPOINT_URL_S3", s3_server.url)
+        mine.setenv("AWS_ENDPOINT_URL_S3", shared_s3.url)
         yield made
     mine.undo()
 
 
 @pytest.fixture(scope="module")
-def store(s3_server: S3Server) -> str:
-    return f"s3://{s3_server.make_bucket()}/leti"
+def store(shared_s3: S3Server) -> str:
+    return f"s3://{shared_s3.make_bucket()}/leti"
 
 
 def leti_ctl(*arguments: str, cwd: Path, timeout: float = 900) -> subprocess.CompletedProcess[str]:

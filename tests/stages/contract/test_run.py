@@ -298,11 +298,8 @@ def test_a_run_is_made_once(anywhere: Run) -> None:
 def test_a_store_that_overwrites_is_no_place_for_a_run(s3_server: S3Server, s3_uri: str) -> None:
     run = Run(open_store(s3_uri), "r1")
     s3_server.conditional = False
-    try:
-        with pytest.raises(UsageError, match=r"the first writer does not win .*If-None-Match"):
-            run.create(RunSpec())
-    finally:
-        s3_server.conditional = True
+    with pytest.raises(UsageError, match=r"the first writer does not win .*If-None-Match"):
+        run.create(RunSpec())
 
 
 def test_a_run_that_is_not_there_is_named(tmp_path: Path) -> None:

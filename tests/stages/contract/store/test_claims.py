@@ -6,7 +6,7 @@ import heapq
 import itertools
 import random
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -222,10 +222,9 @@ def test_a_server_that_keeps_no_metadata_is_told_of() -> None:
 
 
 @pytest.fixture
-def old_server(s3_server: S3Server) -> Iterator[S3Server]:
+def old_server(s3_server: S3Server) -> S3Server:
     s3_server.conditional = False
-    yield s3_server
-    s3_server.conditional = True
+    return s3_server
 
 
 @pytest.mark.slow

@@ -27,9 +27,8 @@ def s3(s3_uri: str) -> Iterator[S3Store]:
 
 
 @pytest.fixture
-def faults(s3_server: S3Server) -> Iterator[list[Fault]]:
-    yield s3_server.faults
-    s3_server.faults.clear()
+def faults(s3_server: S3Server) -> list[Fault]:
+    return s3_server.faults
 
 
 def test_s3_keys_lie_below_the_prefix(s3: S3Store) -> None:
@@ -152,11 +151,8 @@ def test_an_upload_that_fails_leaves_no_pieces(s3: S3Store, faults: list[Fault],
 
 def test_a_server_without_checksums_is_found_out_and_sent_md5(s3: S3Store, s3_server: S3Server, file: Path) -> None:
     s3_server.checksums = False
-    try:
-        s3.upload("object", file)
-        s3.upload("object", file)
-    finally:
-        s3_server.checksums = True
+    s3.upload("object", file)
+    s3.upload("object", file)
     assert s3.sums is False and s3.get("object") == file.read_bytes()
 
 
@@ -169,20 +165,14 @@ def test_a_server_that_refuses_checksums_is_sent_md5(s3: S3Store, faults: list[F
 
 def test_a_store_that_ignores_conditions_takes_no_run(s3_uri: str, s3_server: S3Server) -> None:
     s3_server.conditional = False
-    try:
-        with pytest.raises(UsageError, match="the first writer does not win"):
-            Run(open_store(s3_uri), "r").create(RunSpec())
-    finally:
-        s3_server.conditional = True
+    with pytest.raises(UsageError, match="the first writer does not win"):
+        Run(open_store(s3_uri), "r").create(RunSpec())
 
 
 def test_google_in_amazons_dialect_takes_no_run(s3_uri: str, s3_server: S3Server) -> None:
     s3_server.google = True
-    try:
-        with pytest.raises(UsageError, match="the first writer does not win"):
-            Run(open_store(s3_uri), "r").create(RunSpec())
-    finally:
-        s3_server.google = False
+    with pytest.raises(UsageError, match="the first writer does not win"):
+        Run(open_store(s3_uri), "r").create(RunSpec())
 
 
 @pytest.mark.parametrize(
