@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import sys
+from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 
 import stages
 
 SUFFIX = ".dist-info"
+SITE = {"site-packages", "dist-packages"}
+"""Folders of distributions."""
 
 
 @lru_cache(maxsize=1)
@@ -24,17 +27,19 @@ def code_version() -> str:
 
 @lru_cache(maxsize=1)
 def lock() -> str:
-    """Return one `name-version` a line, sorted, for every distribution on the path.
+    """Return what is installed where this process runs, as `installed` writes it."""
+    return installed(sys.path)
+
+
+def installed(path: Iterable[str]) -> str:
+    """Return one `name-version` a line, sorted, for every distribution on a module search path.
 
     Read off the folders' names (PyPA's recording of installed projects), which takes milliseconds where parsing every
-    METADATA file takes a second.
+    METADATA file takes a second. A folder within a package is that package's own: setuptools puts one on the path when
+    it is imported, so that what is installed would depend on what was imported.
     """
-    found = {
-        path.name.removesuffix(SUFFIX)
-        for entry in sys.path
-        if entry and Path(entry).is_dir()
-        for path in Path(entry).glob(f"*{SUFFIX}")
-    }
+    folders = [Path(entry) for entry in path if entry and not SITE & set(Path(entry).parent.parts)]
+    found = {each.name.removesuffix(SUFFIX) for folder in folders for each in folder.glob(f"*{SUFFIX}")}
     return "".join(f"{name}\n" for name in sorted(found, key=str.lower))
 
 
