@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 @click.option("--sample", type=click.IntRange(min=0), help="With --problem: that sample of it.")
 @click.option("--scores", is_flag=True, help="The scores of the pass.")
 @click.option("--step", type=click.IntRange(min=0), help="A step of the iteration's training log, from 0.")
-@click.option("--object", "thing", metavar="KEY|SHA256", help="An object of the store, or any digest: what is it?")
+@click.option("--object", "named", metavar="KEY|SHA256", help="An object of the store, or any digest: what is it?")
 @options.store
 @options.as_json
 def trace(
@@ -36,7 +36,7 @@ def trace(
     sample: int | None,
     scores: bool,
     step: int | None,
-    thing: str | None,
+    named: str | None,
     store_uri: str,
     as_json: bool,
 ) -> None:
@@ -53,14 +53,14 @@ def trace(
     from stages.contract.errors import ArtifactError, UsageError
     from stages.contract.store import open_store
 
-    if (row is not None) + bool(problem) + scores + (step is not None) + bool(thing) != 1:
+    if (row is not None) + bool(problem) + scores + (step is not None) + bool(named) != 1:
         raise UsageError(
             "trace needs one of --row N, --problem ID, --problem ID --sample N, --scores, --step N, --object KEY"
         )
     if (example is not None and row is None) or (sample is not None and not problem):
         raise UsageError("--example goes with --row, --sample with --problem")
     target = Target(iteration, split, problem, sample, row, example, step)
-    found = _trace(control.open_run(open_store(store_uri), run), target, scores, thing)
+    found = _trace(control.open_run(open_store(store_uri), run), target, scores, named)
     if as_json:
         click.echo(json.dumps(found, indent=2))
     else:
@@ -70,11 +70,11 @@ def trace(
         raise click.exceptions.Exit(ArtifactError.exit_code)
 
 
-def _trace(run: Run, target: Target, scores: bool, thing: str | None) -> dict[str, Any]:
-    from leti_ctl.trace import back, forward, things
+def _trace(run: Run, target: Target, scores: bool, named: str | None) -> dict[str, Any]:
+    from leti_ctl.trace import back, forward, objects
 
-    if thing:
-        return things.trace_thing(run, thing)
+    if named:
+        return objects.trace_object(run, named)
     if target.row is not None:
         return back.trace_row(run, target)
     if target.step is not None:

@@ -3,7 +3,7 @@
 | module | what it compares |
 |---|---|
 | `sides` | what is compared with what: the artifacts of either side under names that match |
-| `parting` | artifacts by the digests of their data; the first unit of work in graph order that came out differently |
+| `divergence` | artifacts by the digests of their data; the first unit in graph order that came out differently |
 | `rows` | rows of an artifact: the first that differ, as text |
 | `verdicts` | which problems were gained and lost; scores, and whether their difference could be chance |
 | `surroundings` | spec fields, code versions, images, Python and the package locks |

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from leti_ctl.compare import parting, rows, surroundings, verdicts
+from leti_ctl.compare import divergence, rows, surroundings, verdicts
 from leti_ctl.compare.sides import Side
 from stages.contract.errors import UsageError
 
@@ -16,13 +16,13 @@ def compare(one: Side, other: Side, *, artifact: str | None = None, limit: int =
     `artifact` and `limit` choose whose rows are shown, and how many; by default the first of the artifact where the
     sides part. `UsageError` where one of the sides does not have that artifact, or neither has any.
     """
-    artifacts = parting.compare(one, other)
+    artifacts = divergence.compare(one, other)
     if not artifacts:
         raise UsageError(
             f"runs {one.run.name} and {other.run.name} have committed nothing yet; there is nothing to compare"
         )
     fields = surroundings.spec(one.spec, other.spec)
-    parted = parting.parting(one, other, artifacts)
+    parted = divergence.first(one, other, artifacts)
     shown = _shown(artifact, artifacts) if artifact else parted and parted["artifact"]
     findings = [each._asdict() for side in (one, other) for each in side.catalog.findings if each.level == "error"]
     return {

@@ -43,7 +43,7 @@ def _joined(side: Side, ref: Ref) -> str:
     return digest.hexdigest()
 
 
-def parting(one: Side, other: Side, artifacts: list[dict[str, Any]]) -> dict[str, Any] | None:
+def first(one: Side, other: Side, artifacts: list[dict[str, Any]]) -> dict[str, Any] | None:
     """Return where two sides part company: the first artifact in graph order that differs, and the first part of it.
 
     `made_from_the_same` says whether everything that part was made from is equal on both sides: then what differs is

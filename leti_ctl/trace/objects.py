@@ -41,7 +41,7 @@ class Match(NamedTuple):
     item: DataObject | None = None
 
 
-def trace_thing(run: Run, text: str) -> Tree:
+def trace_object(run: Run, text: str) -> Tree:
     """Return what a key or a SHA-256 is, whether its bytes are its record's, what it was made from, who uses it.
 
     `UsageError` for what no record of the run holds, and for the beginning of a SHA-256 that several have.
