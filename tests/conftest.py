@@ -19,8 +19,9 @@ from stages.contract.spec import RunSpec
 from stages.contract.store import LocalStore
 
 if TYPE_CHECKING:
+    from stages.contract.store.s3 import S3Store
     from tests.interop.ceph import Ceph
-    from tests.s3 import S3Server
+    from tests.s3 import Fault, S3Server
 
 # A busy machine makes no test fail, and chance none: the same examples every time, few in `make test` and, by
 # `--hypothesis-profile search`, many in `make soak`.
@@ -88,6 +89,22 @@ def s3_server(shared_s3: S3Server) -> Iterator[S3Server]:
 def s3_uri(s3_server: S3Server) -> str:
     """A URI in a fresh bucket, its server named in it."""
     return f"s3://{s3_server.make_bucket()}/leti?endpoint_url={s3_server.url}"
+
+
+@pytest.fixture
+def s3(s3_uri: str) -> Iterator[S3Store]:
+    """The store there, its connections closed afterwards."""
+    from stages.contract.store.s3 import S3Store
+
+    opened = S3Store(s3_uri)
+    yield opened
+    opened.client.close()
+
+
+@pytest.fixture
+def faults(s3_server: S3Server) -> list[Fault]:
+    """Faults to order of the server."""
+    return s3_server.faults
 
 
 @pytest.fixture(scope="session")

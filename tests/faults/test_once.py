@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,18 +21,6 @@ from tests.s3 import Fault, S3Server
 from tests.stages.contract.parts import PROBLEMS, commit_numbers, commit_rows, problem
 
 FORBIDDEN = "403 Forbidden"
-
-
-@pytest.fixture
-def s3(s3_uri: str) -> Iterator[S3Store]:
-    opened = S3Store(s3_uri)
-    yield opened
-    opened.client.close()
-
-
-@pytest.fixture
-def faults(s3_server: S3Server) -> list[Fault]:
-    return s3_server.faults
 
 
 @pytest.mark.parametrize(

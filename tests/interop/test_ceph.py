@@ -30,7 +30,6 @@ def server(request: pytest.FixtureRequest) -> Iterator[S3Server | Ceph]:
     fake: S3Server = request.getfixturevalue("s3_server")
     fake.ceph = True
     yield fake
-    fake.ceph = False
 
 
 def opened(server: S3Server | Ceph, more: str = "", *, is_versioned: bool = False) -> S3Store:

@@ -19,18 +19,6 @@ from tests.s3 import Fault, S3Server
 from tests.stages.contract.verbs import VERBS, each_verb
 
 
-@pytest.fixture
-def s3(s3_uri: str) -> Iterator[S3Store]:
-    opened = S3Store(s3_uri)
-    yield opened
-    opened.client.close()
-
-
-@pytest.fixture
-def faults(s3_server: S3Server) -> list[Fault]:
-    return s3_server.faults
-
-
 def test_s3_keys_lie_below_the_prefix(s3: S3Store) -> None:
     s3.put_if_absent("runs/a", b"")
     found = s3.client.list_objects_v2(Bucket=s3.bucket)["Contents"]
