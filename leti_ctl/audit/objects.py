@@ -6,7 +6,6 @@ import hashlib
 import tempfile
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
-from itertools import chain
 from typing import IO, TypeVar
 
 from pydantic import ValidationError
@@ -15,7 +14,7 @@ from leti_ctl.inventory.catalog import UNREADABLE, Catalog
 from leti_ctl.inventory.finding import Finding
 from stages.contract.artifacts import DataObject, Ref
 from stages.contract.records import Record, first_fault
-from stages.contract.transfer import SMALL_BYTES, digest_of, lines, reread
+from stages.contract.transfer import SMALL_BYTES, begun, digest_of, lines, reread
 
 R = TypeVar("R", bound=Record)
 SPOOL_BYTES = 8 << 20
@@ -88,13 +87,7 @@ class Reader:
             self.note("checksum", item.key, f"SHA-256 {item.sha256[:16]}", found[:16])
 
     def _stream(self, item: DataObject) -> Iterator[bytes]:
-        return reread(lambda: self._begun(item), faults=(KeyError,))
-
-    def _begun(self, item: DataObject) -> Iterator[bytes]:
-        """Return an object's chunks when the first is there; `KeyError` when the object is not."""
-        chunks = self.catalog.run.store.stream(self.catalog.run.key(item.key))
-        first = next(chunks, b"")
-        return chain((first,), chunks)
+        return begun(self.catalog.run.store, self.catalog.run.key(item.key))
 
     def _pieces(self, item: DataObject) -> Generator[bytes, None, str]:
         """Yield a large object and return its SHA-256, taken again where it is wrong: the fault may be the way's."""

@@ -26,8 +26,8 @@ from stages.contract.records import Block, Execution, Metrics, Note, PackedRow, 
 from stages.contract.store.verbs import check_key
 
 FORMAT: Literal[1] = 1
-MOST_PARTS = 100_000
-"""Part numbers have five digits in keys, so that keys sort as numbers do."""
+MOST_PARTS = 99_999
+"""Of one artifact: keys have five digits for a part's number, so that they sort as numbers do."""
 Format = Literal["jsonl", "parquet", "folder"]
 
 

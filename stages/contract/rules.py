@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
+from stages.contract.artifacts import MOST_PARTS
 from stages.contract.benchmarks import benchmark_of
 
 if TYPE_CHECKING:
@@ -13,9 +14,6 @@ if TYPE_CHECKING:
 
 PROMPT_MULTIPLE = 128
 """With `length_mode: total` prompts are padded to a multiple of so many tokens, as the official code does."""
-
-MOST_PARTS = 99_999
-"""Of one artifact: keys have five digits for a part's number, and records under other keys are a stranger's."""
 
 Rule = tuple[bool, str]
 

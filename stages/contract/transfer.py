@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 from typing import TypeVar
 
@@ -161,6 +162,19 @@ def settled(read: Callable[[], bytes]) -> bytes:
     return reread(read, is_known, (KeyError,))
 
 
+def begun(store: Store, key: str) -> Iterator[bytes]:
+    """Return the chunks of an object that is known to be there, the first read already; `KeyError` when it is not.
+
+    Some servers take a while to know what they have just been given, and are asked again.
+    """
+
+    def read() -> Iterator[bytes]:
+        chunks = store.stream(key)
+        return chain((next(chunks, b""),), chunks)
+
+    return reread(read, faults=(KeyError,))
+
+
 def digest_file(path: Path) -> tuple[str, int]:
     """Return a file's SHA-256 and size."""
     with open(path, "rb") as file:
@@ -187,21 +201,21 @@ def lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def _small(store: Store, key: str, item: DataObject, damaged: Damaged) -> bytes:
-    found = ""
-    for _ in range(READ_TRIES):
+    def read() -> tuple[str, bytes]:
         data = b"".join(_chunks(store, key, damaged))
-        found = hashlib.sha256(data).hexdigest()
-        if found == item.sha256:
-            return data
-    raise damaged(_differs(key, found, item))
+        return hashlib.sha256(data).hexdigest(), data
+
+    found, data = reread(read, lambda each: each[0] == item.sha256, ())
+    if found != item.sha256:
+        raise damaged(_differs(key, found, item))
+    return data
 
 
 def _chunks(store: Store, key: str, damaged: Damaged) -> Iterator[bytes]:
-    for _ in range(READ_TRIES):  # some servers take a while to know what they have just been given
-        with suppress(KeyError):
-            yield from store.stream(key)
-            return
-    raise damaged(f"{key} is named in an index but not in the store")
+    try:
+        yield from begun(store, key)
+    except KeyError:
+        raise damaged(f"{key} is named in an index but not in the store") from None
 
 
 def _differs(what: str, found: str, item: DataObject) -> str:

@@ -1,6 +1,7 @@
 """A store in a folder of this machine, or of a network file system that has `link`.
 
-Objects are staged under another name, synced and linked to their own, so that nobody sees half of one."""
+Objects are staged under another name, synced and linked to their own, so that nobody sees half of one.
+"""
 
 from __future__ import annotations
 

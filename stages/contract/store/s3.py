@@ -23,7 +23,7 @@ from base64 import b64encode
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 from urllib.parse import unquote
 
 from botocore.exceptions import ClientError
@@ -43,11 +43,7 @@ from stages.contract.store.verbs import Entry, Leftover, Moved, Store, check_key
 from stages.contract.store.versions import Versions
 from stages.contract.store.wire import Body, Wire
 
-if TYPE_CHECKING:
-    pass
-
 T = TypeVar("T")
-CONNECTIONS = 48
 CONFLICT_TRIES = 5
 LOST = ("PreconditionFailed", "412")
 CONFLICT = ("ConditionalRequestConflict", "409")
