@@ -182,7 +182,7 @@ class Catalog:
                 yield key
 
     def _collected(self) -> Iterator[tuple[str, str]]:
-        for key in self.sizes:
+        for key in filter(removals.is_collection, self.sizes):
             try:
                 yield from removals.removed(self.run, [key]).items()
             except UNREADABLE as error:
@@ -208,10 +208,13 @@ class Catalog:
             data = self.run.store.get(self.run.key(key))
             return hashlib.sha256(data).hexdigest(), parse(data, kind)
 
+        def is_good(found: tuple[str, Parsed[R]]) -> bool:
+            return found[1].is_intact and found[1].record.key == key
+
         try:
             # A large record takes several times what is kept of it, so one at a time.
             with self._large if self.sizes[key] > LARGE_RECORD else nullcontext():
-                sha256, parsed = reread(read, lambda found: _is_good(found[1], key), (KeyError, ValidationError))
+                sha256, parsed = reread(read, is_good, (KeyError, ValidationError))
                 if kind is PartRecord:
                     self.written[key] = sha256
                 return self._kept(key, parsed)
@@ -270,11 +273,6 @@ def place_of(key: str) -> Place | None:
 def _named(record: PartRecord | Index) -> Place:
     """Return the place that a record says it has."""
     return Place(record.ref, record.position if isinstance(record, PartRecord) else None)
-
-
-def _is_good(parsed: Parsed[R], key: str) -> bool:
-    """Whether it is a record as it was written, and the one that was asked for."""
-    return parsed.is_intact and _named(parsed.record) == place_of(key)
 
 
 def _spell(place: Place) -> str:

@@ -37,17 +37,21 @@ def write(run: Run, number: int, collection: Collection) -> None:
     run.store.put_if_absent(run.key(f"{PREFIX}{number:04d}-{hashlib.sha256(text).hexdigest()}.json"), text)
 
 
+def is_collection(key: str) -> bool:
+    """Whether a key, relative to a run, is that of a collection."""
+    return key.startswith(PREFIX)
+
+
 def removed(run: Run, keys: Iterable[str]) -> Mapping[str, str]:
-    """Return key and SHA-256 of every object that collections removed; a damaged collection is an `ArtifactError`."""
+    """Return key and SHA-256 of every object that these collections removed; `ArtifactError` for a damaged one."""
     return dict(_removed(run, keys))
 
 
 def _removed(run: Run, keys: Iterable[str]) -> Iterator[tuple[str, str]]:
     for key in keys:
-        if key.startswith(PREFIX):
-            data = control.get_named(run, run.key(key))
-            try:
-                collection = Collection.model_validate_json(data)
-            except ValidationError as error:
-                raise ArtifactError(f"{run.key(key)}: {first_fault(error)}") from error
-            yield from ((each.key, each.sha256) for each in collection.objects)
+        data = control.get_named(run, run.key(key))
+        try:
+            collection = Collection.model_validate_json(data)
+        except ValidationError as error:
+            raise ArtifactError(f"{run.key(key)}: {first_fault(error)}") from error
+        yield from ((each.key, each.sha256) for each in collection.objects)
